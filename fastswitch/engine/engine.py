@@ -1,0 +1,183 @@
+"""The reference engine: turns in, tokens out, KV moved between the tiers as the scheduler says.
+
+Ours. This file is the public surface; ``step_loop`` holds the step, ``conversations`` the turns, ``switcher`` the switches.
+Greedy decoding; an answer has exactly the length asked for. All methods are called from one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+
+from fastswitch.engine.adaptive import AdaptiveSwapIn
+from fastswitch.engine.clock import Clock, RealClock
+from fastswitch.engine.conversations import Conversations
+from fastswitch.engine.executor import Executor
+from fastswitch.engine.request import Turn
+from fastswitch.engine.replay import Replay
+from fastswitch.engine.step_loop import StepLoop
+from fastswitch.engine.swaps import Swaps
+from fastswitch.engine.switch_counts import SwitchCounts
+from fastswitch.engine.switcher import Switcher
+from fastswitch.engine.workloads import ArrivalPlan, Workload
+from fastswitch.memory import KVCacheManager
+from fastswitch.sched import Scheduler
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Serves conversations from one device pool and one host pool.
+
+    Args:
+        executor: computes batches.
+        scheduler: decides who holds memory and who gets tokens.
+        kv: owns both pools' blocks.
+        swaps: moves bytes; closed by its owner, not by the engine.
+        clock: time, the one that ``swaps`` uses.
+        adaptive: overlap a swap-in or wait for it; None always overlaps.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        scheduler: Scheduler,
+        kv: KVCacheManager,
+        swaps: Swaps,
+        *,
+        clock: Clock | None = None,
+        adaptive: AdaptiveSwapIn | None = None,
+    ) -> None:
+        self.clock: Clock = clock or RealClock()
+        self.kv = kv
+        self.swaps = swaps
+        self.counts = SwitchCounts()
+        self._conversations = Conversations(kv, self.clock, executor.max_context)
+        switcher = Switcher(kv, swaps, adaptive, self.counts)
+        self._loop = StepLoop(executor, scheduler, switcher, self._conversations, self.clock, adaptive)
+
+    def submit(
+        self,
+        tokens: Sequence[int],
+        max_new_tokens: int,
+        *,
+        priority: int | None = None,
+        client_id: Hashable = None,
+        conversation_id: Hashable = None,
+        arrival: float | None = None,
+    ) -> int:
+        """Ask for ``max_new_tokens`` tokens after the conversation's history and ``tokens``.
+
+        The history is all earlier turns' tokens and those that the engine generated itself. A turn that is submitted
+        while the one before it is being computed waits for its end.
+
+        Args:
+            tokens: the turn's new token ids, at least one.
+            max_new_tokens: length of the answer, at least 1.
+            priority: level, a smaller one is served first; None leaves it to the ranker.
+            client_id: who asks.
+            conversation_id: None makes a conversation of one turn, which ends by itself.
+            arrival: when the turn arrived, in seconds of the engine's clock; now, if None.
+
+        Returns:
+            The turn's id, for ``stream``, ``cancel``, ``set_priority``, ``suspend`` and ``resume``.
+
+        Raises:
+            ValueError: if there is nothing to do, or it can never fit the pool or the model's positions.
+        """
+        when = self.clock.now() if arrival is None else arrival
+        turn, request = self._conversations.submit(list(tokens), max_new_tokens, when, client_id, conversation_id)
+        if priority is not None:
+            request.priority = priority
+        return turn.turn_id
+
+    def step(self) -> bool:
+        """Do one step; whether an iteration ran. Waits for nothing but a swap-in that is worth waiting for."""
+        return self._loop.step()
+
+    def wait_for_work(self, until: float | None = None) -> None:
+        """When ``step`` ran nothing: wait for a copy, or jump to ``until``, when the next turn arrives.
+
+        Raises:
+            DeadlockError: if neither can help, and somebody wants to run.
+        """
+        self._loop.wait_for_work(until)
+
+    def stream(self, turn_id: int) -> Iterator[int]:
+        """The turn's tokens as they come, stepping the engine as needed.
+
+        Raises:
+            KeyError: if there is no such turn.
+            DeadlockError: if the turn can never go on.
+        """
+        turn = self._conversations.turn(turn_id)
+        given = 0
+        while True:
+            while given < len(turn.generated):
+                yield turn.generated[given]
+                given += 1
+            if turn.ended:
+                return
+            if not self.step():
+                self.wait_for_work()
+
+    def turn(self, turn_id: int) -> Turn:
+        """The turn's record, read-only for callers; ended turns stay on record."""
+        return self._conversations.turn(turn_id)
+
+    def cancel(self, turn_id: int) -> None:
+        """End the turn now; what it generated stays in the conversation's history. Nothing if it has ended."""
+        self._conversations.cancel(self._conversations.turn(turn_id))
+
+    def set_priority(self, turn_id: int, priority: int) -> None:
+        """Change the level of the turn's conversation, until the ranker draws a new one."""
+        self._conversations.live(turn_id).priority = priority
+        self._conversations.changed = True
+
+    def suspend(self, turn_id: int) -> None:
+        """Hold the turn's conversation off the device until ``resume``; its KV leaves at the next step."""
+        self._conversations.live(turn_id).suspended = True
+        self._conversations.changed = True
+
+    def resume(self, turn_id: int) -> None:
+        """Let a suspended conversation compete for the device again."""
+        self._conversations.live(turn_id).suspended = False
+        self._conversations.changed = True
+
+    def end_conversation(self, conversation_id: Hashable) -> None:
+        """Free the conversation's KV on both tiers, when its turns are over.
+
+        Raises:
+            KeyError: if there is no such conversation.
+        """
+        self._conversations.end(conversation_id)
+
+    def run(self, workload: Workload, plan: ArrivalPlan, *, vocab_size: int) -> Replay:
+        """Serve a timed workload to its end; what comes back holds the record of every turn.
+
+        Raises:
+            ValueError: if a turn can never fit.
+            DeadlockError: if the engine can never go on.
+        """
+        replay = Replay(self, workload, plan, vocab_size)
+        replay.run()
+        return replay
+
+    @property
+    def num_in_flight(self) -> int:
+        """Copies under way."""
+        return self._loop.num_in_flight
+
+    @property
+    def num_conversations(self) -> int:
+        """Conversations that have not ended."""
+        return len(self._conversations)
+
+    @property
+    def executed_iterations(self) -> int:
+        """Iterations that ran."""
+        return self._loop.executed_iterations
+
+    @property
+    def stall_s(self) -> float:
+        """Seconds in which no iteration ran because of copies, while somebody wanted to run."""
+        return self.swaps.stall_s + self._loop.waited_s

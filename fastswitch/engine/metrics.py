@@ -1,0 +1,89 @@
+"""The figures of a run, in the contract's names.
+
+Ours. TTFT: from a turn's arrival to its first token. TBT: between consecutive tokens of a turn, wherever its KV was; resident TBT
+leaves out gaps in which it was off the device, so it shows what others' switches do to a request. A percentile with
+fewer than 5 / (1 - p) samples is not a figure and is None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from fastswitch.engine.request import Turn
+
+__all__ = ["PERCENTILES", "latencies", "speedup", "tail", "tokens_sha256"]
+
+PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
+SAMPLES_BEYOND = 5  # samples wanted beyond a percentile
+SPEEDUPS = (
+    ("ttft_s", "p90"),
+    ("ttft_s", "p95"),
+    ("ttft_s", "p99"),
+    ("ttft_s", "p99.9"),
+    ("tbt_s", "p99.9"),
+    ("tbt_resident_s", "p99.9"),
+)
+
+Tail = dict[str, float | int | None]
+
+
+def tail(samples: Sequence[float]) -> Tail:
+    """``n``, the percentiles and the maximum; None where there are too few samples for it.
+
+    >>> tail([0.1] * 50)["p90"], tail([0.1] * 49)["p90"]
+    (0.1, None)
+    """
+    result: Tail = {"n": len(samples)}
+    for name in PERCENTILES:
+        fraction = float(name[1:]) / 100
+        enough = len(samples) * (1 - fraction) >= SAMPLES_BEYOND - 1e-9 or (name == "p50" and len(samples) >= 1)
+        result[name] = float(np.percentile(samples, fraction * 100)) if enough else None
+    result["max"] = float(max(samples)) if samples else None
+    return result
+
+
+def latencies(turns: Iterable[Turn]) -> dict[str, Tail]:
+    """``ttft_s``, ``tbt_s`` and ``tbt_resident_s`` of finished turns."""
+    first, between, resident = [], [], []
+    for turn in turns:
+        if not turn.token_times:
+            continue
+        first.append(turn.token_times[0] - turn.arrival)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(turn.token_times)]
+        between += gaps
+        resident += [gap for gap, switched in zip(gaps, turn.switched[1:], strict=True) if not switched]
+    return {"ttft_s": tail(first), "tbt_s": tail(between), "tbt_resident_s": tail(resident)}
+
+
+def tokens_sha256(turns: Mapping[tuple[int, int], Turn]) -> str:
+    """SHA-256 over the generated tokens, little-endian int64, in order of (conversation, turn)."""
+    digest = hashlib.sha256()
+    for key in sorted(turns):
+        digest.update(np.asarray(turns[key].generated, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def speedup(run: Mapping[str, object], base: Mapping[str, object]) -> dict[str, float | None]:
+    """How many times better ``run`` is than ``base``: their tails' ratios, and that of tokens/s; None of a None."""
+    result: dict[str, float | None] = {}
+    for metric, percentile in SPEEDUPS:
+        ours, theirs = _figure(run, metric, percentile), _figure(base, metric, percentile)
+        result[f"{metric[:-2]}_{percentile}"] = theirs / ours if ours and theirs is not None else None
+    ours, theirs = _rate(run), _rate(base)
+    result["tokens_per_s"] = ours / theirs if ours is not None and theirs else None
+    return result
+
+
+def _figure(run: Mapping[str, object], metric: str, percentile: str) -> float | None:
+    figures = run[metric]
+    value = figures.get(percentile) if isinstance(figures, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _rate(run: Mapping[str, object]) -> float | None:
+    value = run["tokens_per_s"]
+    return float(value) if isinstance(value, int | float) else None

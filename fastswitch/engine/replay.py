@@ -1,0 +1,109 @@
+"""Serves a timed workload: each turn is submitted when its time has come, each conversation ended after its last one.
+
+Ours. Time in which nothing can run and nothing is in flight is skipped; a turn's arrival is the planned one, also when the
+engine was in the middle of an iteration then.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastswitch.engine.request import Turn
+from fastswitch.engine.workloads import ArrivalPlan, Workload, next_arrival_s
+
+if TYPE_CHECKING:
+    from fastswitch.engine.engine import Engine
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """One workload on one engine.
+
+    Args:
+        engine: fresh or idle.
+        workload: conversations.
+        plan: their timing.
+        vocab_size: of the model; where a turn has no text its tokens are drawn from it.
+        on_step: called after each step with the number of turns ended so far; for progress bars and checks.
+
+    Attributes:
+        turns: (conversation index, turn index) |-> the engine's record of it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        workload: Workload,
+        plan: ArrivalPlan,
+        vocab_size: int,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._workload = workload
+        self._plan = plan
+        self._vocab_size = vocab_size
+        self._on_step = on_step
+        self._start_s = engine.clock.now()
+        self._skipped_before_s = engine.clock.skipped_s
+        self._arrivals = [(timing.start_s, index, 0) for index, timing in enumerate(plan.conversations)]
+        heapq.heapify(self._arrivals)
+        self._running: dict[tuple[int, int], Turn] = {}
+        self.turns: dict[tuple[int, int], Turn] = {}
+
+    @property
+    def seconds(self) -> float:
+        """From the first arrival to now, idle time left out."""
+        engine = self._engine
+        return engine.clock.now() - self._start_s - (engine.clock.skipped_s - self._skipped_before_s)
+
+    def run(self) -> None:
+        """Serve everything.
+
+        Raises:
+            ValueError: if a turn can never fit.
+            DeadlockError: if the engine can never go on.
+        """
+        while self._arrivals or self._running:
+            self._submit_due()
+            ran = self._engine.step()
+            self._follow_up()
+            if self._on_step is not None:
+                self._on_step(len(self.turns) - len(self._running))
+            if not ran and (self._running or self._arrivals):
+                self._engine.wait_for_work(self._start_s + self._arrivals[0][0] if self._arrivals else None)
+        self._settle()
+
+    def _submit_due(self) -> None:
+        now = self._engine.clock.now() - self._start_s
+        while self._arrivals and self._arrivals[0][0] <= now:
+            when, index, turn_index = heapq.heappop(self._arrivals)
+            conversation = self._workload.conversations[index]
+            turn_id = self._engine.submit(
+                self._workload.prompt_tokens(index, turn_index, self._vocab_size),
+                conversation.turns[turn_index].output_tokens,
+                client_id=conversation.client_id,
+                conversation_id=index,
+                arrival=self._start_s + when,
+            )
+            turn = self._engine.turn(turn_id)
+            self.turns[index, turn_index] = self._running[index, turn_index] = turn
+
+    def _follow_up(self) -> None:
+        for (index, turn_index), turn in [entry for entry in self._running.items() if entry[1].ended]:
+            del self._running[index, turn_index]
+            if turn_index + 1 == len(self._workload.conversations[index].turns):
+                self._engine.end_conversation(index)
+                continue
+            ended_s = (turn.token_times[-1] if turn.token_times else turn.arrival) - self._start_s
+            when = next_arrival_s(self._plan, index, turn_index + 1, turn.arrival - self._start_s, ended_s)
+            heapq.heappush(self._arrivals, (when, index, turn_index + 1))
+
+    def _settle(self) -> None:
+        """Land the copies of conversations that have ended, so that every block is free."""
+        self._engine.step()
+        while self._engine.num_in_flight:
+            self._engine.wait_for_work()
+            self._engine.step()

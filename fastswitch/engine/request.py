@@ -1,0 +1,112 @@
+"""A request: one conversation with at most one turn to compute, and the unit that is scheduled.
+
+Ours. Between two turns it is idle: it has nothing to compute, ranks last, and leaves the device when somebody needs the room;
+no second mechanism serves multi-turn conversations. Everything about its KV is asked of the manager.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from fastswitch.memory import KVCacheManager, SwapJob
+from fastswitch.sched import RequestState
+
+__all__ = ["Request", "Turn"]
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """One input and its answer.
+
+    Attributes:
+        turn_id: what ``Engine.submit`` returned.
+        request_id: its conversation's request.
+        prompt: the turn's new tokens.
+        max_new_tokens: tokens to generate.
+        arrival: seconds of the engine's clock.
+        generated: the answer so far.
+        token_times: when each of its tokens came out.
+        switched: for each of its tokens, whether the request was off the device at some time since the one before.
+        ended: finished or cancelled.
+    """
+
+    turn_id: int
+    request_id: int
+    prompt: list[int]
+    max_new_tokens: int
+    arrival: float
+    generated: list[int] = field(default_factory=list)
+    token_times: list[float] = field(default_factory=list)
+    switched: list[bool] = field(default_factory=list)
+    ended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """What the engine knows of a conversation; satisfies ``sched.RequestView``.
+
+    Attributes:
+        tokens: history, prompt and generated tokens; the newest one has no KV yet.
+        turn: the turn that is computed now; None while idle.
+        queued: turns that arrived before the current one ended.
+        job: the copy under way.
+        protected: came in, and has not made a productive step since.
+        suspended: held off the device by its owner.
+        left_device: was evicted since its last token.
+        high_water: tokens whose KV existed once; computing below it is recomputing.
+        turn_ended: when the turn before ended, in seconds of the engine's clock.
+        ending: release it when the running turn ends.
+    """
+
+    request_id: int
+    conversation_id: Hashable
+    client_id: Hashable
+    kv: KVCacheManager
+    arrival: float
+    priority: int | None = None
+    state: RequestState = RequestState.WAITING
+    idle_since: float | None = None
+    tokens: list[int] = field(default_factory=list)
+    turn: Turn | None = None
+    queued: deque[Turn] = field(default_factory=deque)
+    job: SwapJob | None = None
+    protected: bool = False
+    suspended: bool = False
+    left_device: bool = False
+    high_water: int = 0
+    turn_ended: float = 0.0
+    ending: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens known."""
+        return len(self.tokens)
+
+    @property
+    def device_valid_len(self) -> int:
+        """Tokens whose KV on the device is right."""
+        return self.kv.device_valid_len(self.request_id)
+
+    @property
+    def host_valid_len(self) -> int:
+        """Tokens whose KV on the host is right."""
+        return self.kv.host_valid_len(self.request_id)
+
+    @property
+    def device_blocks(self) -> int:
+        """Device blocks that it holds."""
+        return self.kv.device_blocks(self.request_id)
+
+    @property
+    def dirty_blocks(self) -> int:
+        """Blocks that its eviction would have to copy."""
+        return self.kv.dirty_blocks(self.request_id)
+
+    @property
+    def blocks_needed(self) -> int:
+        """Blocks that it lacks for all its known tokens; 0 while it has nothing to compute."""
+        if self.turn is None:
+            return 0
+        return max(0, -(-len(self.tokens) // self.kv.block_size) - self.device_blocks)

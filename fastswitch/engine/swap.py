@@ -1,0 +1,295 @@
+"""Asynchronous swaps: a daemon thread a direction, a queue, a future a job.
+
+Paper: FastSwitch (arXiv 2411.18424), Multithreading Swap Manager: copies are dispatched off the engine's thread, finished
+       ones are polled each iteration.
+Ours:  everything below.
+
+# Guarantees:
+1. ``submit`` returns at once: it records one event on the caller's compute stream and copies nothing.
+2. A job's report or its exception always reaches its future, also when the copy raises, the thread dies or the coordinator
+   is closed. A copy that raises fails its own job only.
+3. Jobs of one direction run in the order of submission; the two directions run side by side.
+4. A copy starts after all work that the caller's compute stream held at ``submit``; after ``landed`` has reported a job,
+   or ``wait`` has returned for it, work that the caller enqueues starts after the copies.
+5. After a thread has died ``submit`` raises, and every job it still held has failed.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import queue
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future
+from types import TracebackType
+
+import torch
+
+from fastswitch.engine.clock import Clock, RealClock
+from fastswitch.engine.copier import Copier, Submission
+from fastswitch.engine.link import EmulatedLink
+from fastswitch.engine.streams import CudaStreams, Event, HostStreams, Stream, Streams
+from fastswitch.engine.swaps import SwapReport
+from fastswitch.kernels import TRANSFERS, Transfer
+from fastswitch.memory import SwapDirection, SwapJob
+from fastswitch.memory.pool import KVPool
+
+__all__ = ["InlineSwaps", "SwapCoordinator", "streams_for"]
+
+CLOSE_TIMEOUT_S = 10.0  # a copy that takes longer than this hangs; its thread is a daemon and holds nobody up
+
+
+def streams_for(device: torch.device, clock: Clock) -> Streams:
+    """CUDA streams for a CUDA device, the CPU's immediate ones otherwise."""
+    return CudaStreams(device) if device.type == "cuda" else HostStreams(clock)
+
+
+class _Flight:
+    """One job under way."""
+
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
+        self.future: Future[SwapReport] = Future()
+        self.dispatched = threading.Event()
+        self.report: SwapReport | None = None  # set before `dispatched`
+        self.fenced = False  # the caller's later work waits for it
+
+    def is_over(self) -> bool:
+        if not self.dispatched.is_set() or self.report is None:
+            return False
+        failed = self.report.error is not None or self.report.copy_done is None
+        return self.fenced or failed or self.report.copy_done.query()
+
+
+class _Lane(threading.Thread):
+    """The thread of one direction."""
+
+    def __init__(self, name: str, copier: Copier, stream: Stream) -> None:
+        super().__init__(name=f"fastswitch-{name}", daemon=True)
+        self._copier = copier
+        self._stream = stream
+        self._queue: queue.Queue[_Flight | None] = queue.Queue()
+        self._lock = threading.Lock()  # orders a submission against the thread's end
+        self._ended_by: BaseException | None = None
+
+    def submit(self, flight: _Flight) -> None:
+        with self._lock:
+            if self._ended_by is not None:
+                raise RuntimeError(f"{self.name} has ended ({self._ended_by!r}): no copies are possible any more")
+            self._queue.put(flight)
+
+    def stop(self) -> None:
+        self._queue.put(None)
+
+    def run(self) -> None:
+        ended_by: BaseException = RuntimeError("closed")
+        try:
+            while (flight := self._queue.get()) is not None:
+                self._serve(flight)
+        except BaseException as error:  # the thread dies of it; whoever holds a future is told
+            ended_by = error
+        self.fail_queued(ended_by)
+
+    def fail_queued(self, error: BaseException) -> None:
+        """Refuse new jobs and fail those that nobody will serve."""
+        with self._lock:
+            self._ended_by = self._ended_by or error
+            while not self._queue.empty():
+                if (flight := self._queue.get()) is not None:
+                    self._settle(flight, self._copier.failure(flight.submission, error))
+
+    def _serve(self, flight: _Flight) -> None:
+        try:
+            report = self._copier.copy(flight.submission, self._stream)
+            flight.report = report
+            flight.dispatched.set()
+            if report.copy_done is not None:
+                report.copy_done.synchronize()
+        except BaseException as error:
+            self._settle(flight, self._copier.failure(flight.submission, error))
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._settle(flight, report)
+
+    def _settle(self, flight: _Flight, report: SwapReport) -> None:
+        flight.report = report
+        flight.dispatched.set()
+        if report.error is None:
+            flight.future.set_result(report)
+        else:
+            flight.future.set_exception(report.error)
+
+
+class SwapCoordinator:
+    """Copies jobs on two threads of its own. A context manager: leaving it closes it.
+
+    Args:
+        device_pool: the device's KV.
+        host_pool: the host's KV, in the same order; pinned where the device is a GPU, or copies are not asynchronous.
+        transfer: a key of ``fastswitch.kernels.TRANSFERS``.
+        link: what a job costs on an emulated link; None where the link is real.
+        clock: time, shared with the engine.
+        streams: where work is enqueued; by default those of the device pool's device.
+
+    Raises:
+        ValueError: if the pools do not fit together or the transfer is unknown.
+    """
+
+    def __init__(
+        self,
+        device_pool: KVPool,
+        host_pool: KVPool,
+        *,
+        transfer: str = "per_run",
+        link: EmulatedLink | None = None,
+        clock: Clock | None = None,
+        streams: Streams | None = None,
+    ) -> None:
+        self._clock = clock or RealClock()
+        self._streams = streams or streams_for(device_pool.device, self._clock)
+        self._copier = Copier(device_pool, host_pool, _transfer(transfer), transfer, link, self._clock)
+        self._lanes = {
+            SwapDirection.SWAP_OUT: _Lane("swap-out", self._copier, self._streams.swap_out),
+            SwapDirection.SWAP_IN: _Lane("swap-in", self._copier, self._streams.swap_in),
+        }
+        self._flights: dict[int, _Flight] = {}  # job_id |-> flight, in order of submission
+        self._waited_s = 0.0
+        self._fences: list[tuple[Event, Event]] = []  # events on the compute stream around each wait
+        for lane in self._lanes.values():
+            lane.start()
+
+    @property
+    def stall_s(self) -> float:
+        """Seconds for which the caller, or its compute stream, stood still in ``wait`` so far."""
+        true = [(before, after) for before, after in self._fences if after.query()]
+        return self._waited_s + sum(after.seconds_since(before) for before, after in true)
+
+    def submit(self, job: SwapJob) -> Future[SwapReport]:
+        """Hand the job to its direction's thread; returns at once.
+
+        Raises:
+            RuntimeError: if that thread has ended.
+        """
+        flight = _Flight(self._copier.submission(job, self._streams.compute))
+        self._lanes[job.direction].submit(flight)
+        self._flights[job.job_id] = flight
+        return flight.future
+
+    def landed(self) -> list[SwapReport]:
+        """Jobs that ended since the last call, failed ones included; never blocks."""
+        over = [flight for flight in self._flights.values() if flight.is_over()]
+        for flight in over:
+            self._fence(flight)
+            del self._flights[flight.submission.job.job_id]
+        return [flight.report for flight in over if flight.report is not None]
+
+    def wait(self, jobs: Iterable[SwapJob]) -> None:
+        """Let these jobs finish before any work that the caller enqueues from now on; no other job is waited for.
+
+        Blocks until their copies are dispatched; on CUDA the compute stream waits for the copies, the host does not.
+        """
+        start = self._clock.now()
+        flights = [self._flights[job.job_id] for job in jobs if job.job_id in self._flights]
+        for flight in flights:
+            flight.dispatched.wait()
+        self._waited_s += self._clock.now() - start
+        for flight in flights:
+            before = self._streams.compute.record()
+            self._fence(flight)
+            self._fences.append((before, self._streams.compute.record()))
+
+    def wait_any(self, timeout_s: float | None) -> None:
+        """Block until any job has ended, at most ``timeout_s``; returns at once when none is under way."""
+        futures = [flight.future for flight in self._flights.values()]
+        if futures:
+            concurrent.futures.wait(futures, timeout_s, concurrent.futures.FIRST_COMPLETED)
+
+    def close(self) -> None:
+        """Let queued jobs finish, at most ``CLOSE_TIMEOUT_S``, then fail what is left. Idempotent."""
+        for lane in self._lanes.values():
+            lane.stop()
+        for lane in self._lanes.values():
+            lane.join(CLOSE_TIMEOUT_S)
+            lane.fail_queued(RuntimeError(f"{lane.name} was closed while a copy hung"))
+
+    def __enter__(self) -> SwapCoordinator:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fence(self, flight: _Flight) -> None:
+        done = flight.report.copy_done if flight.report is not None else None
+        if done is not None and not flight.fenced:
+            self._streams.compute.wait(done)
+        flight.fenced = True
+
+
+class InlineSwaps:
+    """The same protocol on the engine's own thread: a job has landed when ``submit`` returns, and its seconds are stall.
+
+    Args: as ``SwapCoordinator``.
+    """
+
+    def __init__(
+        self,
+        device_pool: KVPool,
+        host_pool: KVPool,
+        *,
+        transfer: str = "per_run",
+        link: EmulatedLink | None = None,
+        clock: Clock | None = None,
+        streams: Streams | None = None,
+    ) -> None:
+        self._clock = clock or RealClock()
+        self._streams = streams or streams_for(device_pool.device, self._clock)
+        self._copier = Copier(device_pool, host_pool, _transfer(transfer), transfer, link, self._clock)
+        self._landed: list[SwapReport] = []
+        self._stall_s = 0.0
+
+    @property
+    def stall_s(self) -> float:
+        """Seconds spent in ``submit`` so far."""
+        return self._stall_s
+
+    def submit(self, job: SwapJob) -> Future[SwapReport]:
+        """Copy the job and wait for it. A copy that raises is reported, not raised."""
+        start = self._clock.now()
+        submission = self._copier.submission(job, self._streams.compute)
+        future: Future[SwapReport] = Future()
+        try:
+            report = self._copier.copy(submission, self._copier.stream(self._streams, job))
+            if report.copy_done is not None:
+                self._streams.compute.wait(report.copy_done)
+                report.copy_done.synchronize()
+            future.set_result(report)
+        except Exception as error:
+            report = self._copier.failure(submission, error)
+            future.set_exception(error)
+        self._landed.append(report)
+        self._stall_s += self._clock.now() - start
+        return future
+
+    def landed(self) -> list[SwapReport]:
+        """Jobs submitted since the last call."""
+        landed, self._landed = self._landed, []
+        return landed
+
+    def wait(self, jobs: Iterable[SwapJob]) -> None:
+        """Nothing: every job has landed."""
+
+    def wait_any(self, timeout_s: float | None) -> None:
+        """Nothing: no job is ever under way."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _transfer(name: str) -> Transfer:
+    try:
+        return TRANSFERS[name]
+    except KeyError:
+        raise ValueError(f"unknown transfer {name!r}: known are {', '.join(sorted(TRANSFERS))}") from None

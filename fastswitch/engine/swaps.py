@@ -1,0 +1,73 @@
+"""What the engine asks of whoever moves KV between the tiers, and the report of one move.
+
+Ours. ``SwapCoordinator`` satisfies it with threads, ``InlineSwaps`` on the engine's own thread, a simulator with arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastswitch.engine.streams import Event
+from fastswitch.memory import SwapJob
+
+__all__ = ["SwapReport", "Swaps"]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapReport:
+    """How one job went.
+
+    Attributes:
+        job: what was asked for.
+        way: how the bytes crossed.
+        num_bytes: bytes of the whole blocks moved.
+        copies: contiguous pieces moved.
+        calls: copy calls issued.
+        queue_s: seconds between submission and the first copy call.
+        copy_start, copy_done: events around the copies; None where nothing was copied.
+        error: why it failed, if it did: then nothing about the destination is certain.
+    """
+
+    job: SwapJob
+    way: str
+    num_bytes: int = 0
+    copies: int = 0
+    calls: int = 0
+    queue_s: float = 0.0
+    copy_start: Event | None = None
+    copy_done: Event | None = None
+    error: BaseException | None = None
+
+    @property
+    def copy_s(self) -> float:
+        """Seconds from the first copy's start to the last one's end; waits for the copies if need be."""
+        if self.copy_start is None or self.copy_done is None:
+            return 0.0
+        self.copy_done.synchronize()
+        return self.copy_done.seconds_since(self.copy_start)
+
+
+class Swaps(Protocol):
+    """Moves jobs. Called from the engine's thread alone."""
+
+    @property
+    def stall_s(self) -> float:
+        """Seconds for which the caller's work stood still for copies so far."""
+
+    def submit(self, job: SwapJob) -> Future[SwapReport]:
+        """Take the job; its future always gets a report or an exception."""
+
+    def landed(self) -> list[SwapReport]:
+        """Jobs ended since the last call, failed ones included, each once; never blocks."""
+
+    def wait(self, jobs: Iterable[SwapJob]) -> None:
+        """Have the caller's later work start after these jobs; the next ``landed`` reports them."""
+
+    def wait_any(self, timeout_s: float | None) -> None:
+        """Block until any job has ended, at most ``timeout_s``; returns at once when none is under way."""
+
+    def close(self) -> None:
+        """End everything; every future is settled afterwards."""

@@ -1,0 +1,71 @@
+"""What the switches of a run cost.
+
+Ours; no peer reports it. Every count is of things that happened: a job when it landed, an eviction when it was made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastswitch.engine.swaps import SwapReport
+from fastswitch.memory import SwapDirection
+
+__all__ = ["SwitchCounts"]
+
+
+@dataclass(slots=True)
+class SwitchCounts:
+    """Totals of one run; ``as_json`` gives the contract's names.
+
+    Attributes:
+        clean_evictions: evictions that needed no copy.
+        drops: victims recomputed.
+        failed: jobs whose copy raised.
+        reused_tokens: per eviction, tokens that were right on both tiers at its start.
+        recomputed_tokens: tokens run through the model again after their KV had existed.
+        reports: every job that landed.
+    """
+
+    clean_evictions: int = 0
+    drops: int = 0
+    failed: int = 0
+    reused_tokens: int = 0
+    recomputed_tokens: int = 0
+    reports: list[SwapReport] = field(default_factory=list)
+
+    def add(self, report: SwapReport) -> None:
+        """Enter a job that ended."""
+        if report.error is None:
+            self.reports.append(report)
+        else:
+            self.failed += 1
+
+    def of(self, direction: SwapDirection) -> list[SwapReport]:
+        """The landed jobs of one direction."""
+        return [report for report in self.reports if report.job.direction is direction]
+
+    def as_json(self, stall_s: float) -> dict[str, float | int | None]:
+        """The ``switches`` object of a run."""
+        swap_outs, swap_ins = self.of(SwapDirection.SWAP_OUT), self.of(SwapDirection.SWAP_IN)
+        num_runs = sum(report.job.num_runs for report in self.reports)
+        num_blocks = sum(report.job.num_blocks for report in self.reports)
+        return {
+            "swap_outs": len(swap_outs),
+            "swap_ins": len(swap_ins),
+            "clean_evictions": self.clean_evictions,
+            "drops": self.drops,
+            "failed": self.failed,
+            "bytes_out": sum(report.num_bytes for report in swap_outs),
+            "bytes_in": sum(report.num_bytes for report in swap_ins),
+            "blocks_out": sum(report.job.num_blocks for report in swap_outs),
+            "blocks_in": sum(report.job.num_blocks for report in swap_ins),
+            "runs": num_runs,
+            "copies": sum(report.copies for report in self.reports),
+            "calls": sum(report.calls for report in self.reports),
+            "blocks_per_copy": num_blocks / num_runs if num_runs else None,
+            "stall_s": stall_s,
+            "queue_s": sum(report.queue_s for report in self.reports),
+            "copy_s": sum(report.copy_s for report in self.reports),
+            "reused_tokens": self.reused_tokens,
+            "recomputed_tokens": self.recomputed_tokens,
+        }

@@ -1,0 +1,133 @@
+"""Enacts evictions and returns: manager, copies, request states and the account of every switch, in step.
+
+Ours. The scheduler decides who leaves and who comes; here it happens. A switch is counted when it has happened.
+"""
+
+from __future__ import annotations
+
+from fastswitch.engine.adaptive import AdaptiveSwapIn, SwapInMode
+from fastswitch.engine.request import Request
+from fastswitch.engine.swaps import SwapReport, Swaps
+from fastswitch.engine.switch_counts import SwitchCounts
+from fastswitch.memory import KVCacheManager, OutOfBlocksError, SwapDirection, SwapJob
+from fastswitch.sched import EvictionWay, RequestState
+
+__all__ = ["Switcher"]
+
+
+class Switcher:
+    """Moves requests between the tiers for one engine.
+
+    Args:
+        kv: who holds what.
+        swaps: who moves the bytes.
+        adaptive: overlap a swap-in or wait for it; None always overlaps.
+        counts: where each switch is entered.
+    """
+
+    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: AdaptiveSwapIn | None, counts: SwitchCounts) -> None:
+        self.kv = kv
+        self.swaps = swaps
+        self.adaptive = adaptive
+        self.counts = counts
+        self._in_flight: dict[int, Request] = {}  # job_id |-> whose
+        self._unobserved: list[SwapReport] = []  # swap-ins that the engine did not wait for to the end
+
+    @property
+    def num_in_flight(self) -> int:
+        """Jobs that have not been landed."""
+        return len(self._in_flight)
+
+    def evict(self, request: Request, way: EvictionWay) -> None:
+        """Push a resident request out; a victim that the host cannot take is recomputed (rule 6)."""
+        request.left_device = True
+        if way is EvictionWay.SWAP_OUT:
+            try:
+                self._swap_out(request)
+            except OutOfBlocksError:
+                self.drop(request)
+        else:
+            self.drop(request)
+
+    def bring_in(self, request: Request) -> bool:
+        """Give a waiting or evicted request its device room, and its KV if any; whether the room was there."""
+        try:
+            if request.state is RequestState.SWAPPED:
+                self._swap_in(request)
+            else:
+                self.kv.grow(request.request_id, request.num_tokens)
+                request.state = RequestState.RUNNING
+        except OutOfBlocksError:
+            return False
+        request.protected = True
+        return True
+
+    def drop(self, request: Request) -> None:
+        """Forget its KV on both tiers: it is computed again."""
+        self.counts.drops += 1
+        self.kv.drop(request.request_id)
+        request.protected = False
+        request.left_device = True
+        request.state = RequestState.WAITING if request.turn is not None else RequestState.IDLE
+
+    def poll(self) -> bool:
+        """Make true what has landed since the last poll; whether anything had."""
+        reports = self.swaps.landed()
+        for report in reports:
+            self._landed(report)
+        self._observe()
+        return bool(reports)
+
+    def _swap_out(self, request: Request) -> None:
+        reused = min(request.host_valid_len, request.device_valid_len)
+        job = self.kv.begin_swap_out(request.request_id)
+        self.counts.reused_tokens += reused
+        request.protected = False
+        if job is None:
+            self.counts.clean_evictions += 1
+            request.state = RequestState.SWAPPED
+        else:
+            request.state = RequestState.SWAPPING_OUT
+            self._submit(request, job)
+
+    def _swap_in(self, request: Request) -> None:
+        job = self.kv.begin_swap_in(request.request_id, request.num_tokens)
+        if job is None:
+            request.state = RequestState.RUNNING
+            return
+        request.state = RequestState.SWAPPING_IN
+        self._submit(request, job)
+        if self.adaptive is not None and self.adaptive.choose(job.num_blocks) is SwapInMode.WAIT:
+            self.swaps.wait([job])
+
+    def _submit(self, request: Request, job: SwapJob) -> None:
+        request.job = job
+        self._in_flight[job.job_id] = request
+        self.swaps.submit(job)
+
+    def _landed(self, report: SwapReport) -> None:
+        job = report.job
+        request = self._in_flight.pop(job.job_id)
+        request.job = None
+        self.counts.add(report)
+        if report.error is not None:
+            self.kv.abort(job)
+        else:
+            self.kv.land(job)
+        if request.state is RequestState.FINISHED:
+            return
+        if report.error is not None:
+            self.drop(request)
+        elif job.direction is SwapDirection.SWAP_OUT:
+            request.state = RequestState.SWAPPED
+        else:
+            request.state = RequestState.RUNNING if request.turn is not None else RequestState.IDLE
+            self._unobserved.append(report)
+
+    def _observe(self) -> None:
+        """Tell the adaptive rule of swap-ins whose copies are over; never waits for one."""
+        over = [r for r in self._unobserved if r.copy_done is not None and r.copy_done.query()]
+        self._unobserved = [r for r in self._unobserved if r not in over]
+        for report in over:
+            if self.adaptive is not None:
+                self.adaptive.observe_copy(report.job.num_blocks, report.queue_s + report.copy_s)

@@ -1,0 +1,32 @@
+"""What an engine is asked to do: conversations from traces or drawn, chosen, scaled and timed. numpy only."""
+
+from __future__ import annotations
+
+from fastswitch.engine.workloads.arrivals import (
+    ArrivalPlan,
+    ConversationTiming,
+    TurnTiming,
+    next_arrival_s,
+    plan_arrivals,
+)
+from fastswitch.engine.workloads.conversation import Conversation, Turn, Workload
+from fastswitch.engine.workloads.errors import WorkloadError
+from fastswitch.engine.workloads.readers import encode_utf8, read_workload
+from fastswitch.engine.workloads.select import select
+from fastswitch.engine.workloads.synthetic import synthetic_workload
+
+__all__ = [
+    "ArrivalPlan",
+    "Conversation",
+    "ConversationTiming",
+    "Turn",
+    "TurnTiming",
+    "Workload",
+    "WorkloadError",
+    "encode_utf8",
+    "next_arrival_s",
+    "plan_arrivals",
+    "read_workload",
+    "select",
+    "synthetic_workload",
+]

@@ -1,0 +1,36 @@
+"""Operations on KV blocks as tensors: copy, write, attend, transfer. Nothing here knows a request or an owner."""
+
+from __future__ import annotations
+
+from fastswitch.kernels.attention_plan import AttentionPlan
+from fastswitch.kernels.block_copy import (
+    copy_blocks,
+    copy_blocks_reference,
+    gather_blocks,
+    gather_blocks_reference,
+    scatter_blocks,
+    scatter_blocks_reference,
+)
+from fastswitch.kernels.kv_write import write_kv, write_kv_reference
+from fastswitch.kernels.paged_attention import paged_attention, paged_attention_reference
+from fastswitch.kernels.transfer import TRANSFERS, Planes, Transfer, TransferCount, per_block, per_run
+
+__all__ = [
+    "TRANSFERS",
+    "AttentionPlan",
+    "Planes",
+    "Transfer",
+    "TransferCount",
+    "copy_blocks",
+    "copy_blocks_reference",
+    "gather_blocks",
+    "gather_blocks_reference",
+    "paged_attention",
+    "paged_attention_reference",
+    "per_block",
+    "per_run",
+    "scatter_blocks",
+    "scatter_blocks_reference",
+    "write_kv",
+    "write_kv_reference",
+]

@@ -1,0 +1,147 @@
+"""The protocol that every block allocator satisfies, and its two errors.
+
+An allocator hands out block ids of one pool to *owners*. It knows neither tokens nor bytes nor devices, so one class
+serves the device pool and the host pool alike, and the allocators can be swapped for one another.
+
+Paper: FastSwitch (arXiv 2411.18424) allocates groups of contiguous blocks instead of single blocks.
+Ours:  one protocol for the baselines and the block groups; sharing by ``split`` instead of reference counts.
+
+Invariants of every implementation, asserted by `BlockAllocator.check_invariants`:
+1. Free blocks and owned blocks partition ``range(num_blocks)``.
+2. ``allocate(owner, n)`` succeeds if and only if ``n <= num_free``; a failed call changes nothing.
+3. A block never moves: growth only appends to an owner's block table.
+4. An owner exists from its first ``allocate`` (or from being the new owner of a ``split``) until ``free``, also while
+   it holds no block.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    # `block_group` imports this module, so at run time the import would be a circle.
+    from fastswitch.memory.block_group import BlockGroup
+
+__all__ = ["BlockAllocator", "OutOfBlocksError", "UnknownOwnerError", "check_keep", "check_new_owner", "check_request"]
+
+
+class OutOfBlocksError(RuntimeError):
+    """The pool has fewer free blocks than were asked for; nothing changed."""
+
+
+class UnknownOwnerError(KeyError):
+    """The allocator has never heard of this owner, or has already freed it."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; a message should read as one.
+        return f"unknown owner {self.args[0]!r}"
+
+
+class BlockAllocator(Protocol):
+    """What the memory manager needs of an allocator. Constructed as ``Cls(num_blocks)``, options keyword-only."""
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in the pool."""
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that ``allocate`` can still hand out, reserved tails included."""
+
+    def num_owned(self, owner: Hashable) -> int:
+        """Blocks that ``owner`` holds, in O(1); 0 for an unknown owner."""
+
+    def allocate(self, owner: Hashable, num_blocks: int) -> tuple[BlockGroup, ...]:
+        """Append ``num_blocks`` blocks to ``owner``, which need not exist yet. All or nothing.
+
+        Returns:
+            What was appended, in token order. A group that continues the owner's last block is given as its new part.
+
+        Raises:
+            ValueError: if ``num_blocks`` is not positive.
+            OutOfBlocksError: if ``num_blocks > num_free``; nothing changed.
+        """
+
+    def groups(self, owner: Hashable) -> tuple[BlockGroup, ...]:
+        """The owner's blocks as maximal contiguous groups, in token order.
+
+        Raises:
+            UnknownOwnerError: if ``owner`` does not exist.
+        """
+
+    def block_ids(self, owner: Hashable) -> NDArray[np.int32]:
+        """The owner's block table: a new int32 array ``[num_owned]``, in token order.
+
+        Raises:
+            UnknownOwnerError: if ``owner`` does not exist.
+        """
+
+    def truncate(self, owner: Hashable, num_blocks: int) -> None:
+        """Keep the first ``num_blocks`` blocks and free the others. After 0 the owner still exists.
+
+        Raises:
+            UnknownOwnerError: if ``owner`` does not exist.
+            ValueError: if ``num_blocks`` is negative or more than the owner holds.
+        """
+
+    def split(self, owner: Hashable, at_block: int, new_owner: Hashable) -> None:
+        """Hand the blocks from index ``at_block`` on to ``new_owner``. Either side may end up with none.
+
+        Raises:
+            UnknownOwnerError: if ``owner`` does not exist.
+            ValueError: if ``new_owner`` exists already, or ``at_block`` is outside ``[0, num_owned]``.
+        """
+
+    def free(self, owner: Hashable) -> None:
+        """Free all blocks of ``owner`` and forget it.
+
+        Raises:
+            UnknownOwnerError: if ``owner`` does not exist.
+        """
+
+    def check_invariants(self) -> None:
+        """Assert every invariant of the implementation, in O(num_blocks).
+
+        Raises:
+            AssertionError: if the allocator is inconsistent, which is a bug of ours.
+        """
+
+
+def check_request(num_blocks: int, num_free: int, pool_blocks: int) -> None:
+    """Refuse a request that is not positive or does not fit.
+
+    Raises:
+        ValueError: if ``num_blocks`` is not positive.
+        OutOfBlocksError: if ``num_blocks > num_free``.
+    """
+    if num_blocks < 1:
+        raise ValueError(f"num_blocks must be positive, got {num_blocks}")
+    if num_blocks > num_free:
+        raise OutOfBlocksError(f"need {num_blocks} blocks, {num_free} of {pool_blocks} are free")
+
+
+def check_keep(owner: Hashable, num_blocks: int, num_owned: int) -> None:
+    """Refuse to keep, or to split at, a number of blocks outside ``[0, num_owned]``.
+
+    Raises:
+        ValueError: if it is outside.
+    """
+    if num_blocks < 0:
+        raise ValueError(f"cannot keep {num_blocks} blocks of {owner!r}: the number must not be negative")
+    if num_blocks > num_owned:
+        raise ValueError(f"cannot keep {num_blocks} blocks of {owner!r}, it holds {num_owned}")
+
+
+def check_new_owner(new_owner: Hashable, *, exists: bool) -> None:
+    """Refuse to split into an owner that exists.
+
+    Raises:
+        ValueError: if ``exists``.
+    """
+    if exists:
+        raise ValueError(f"new_owner {new_owner!r} exists already")

@@ -1,0 +1,72 @@
+"""Merge block-by-block copies into runs that are contiguous on both sides.
+
+A copy of n scattered blocks costs n calls; the same blocks in r runs cost r. A run may ascend or descend: the bytes of
+blocks 7, 6, 5 going to 3, 2, 1 are one piece, given from its low end.
+
+Paper: FastSwitch (arXiv 2411.18424) copies block groups; both sides of a copy are groups of one allocator.
+Ours:  runs are found from the ids alone, so any two allocators, or a foreign engine's block tables, can be paired.
+Invariant: expanding the runs gives the same set of (source, destination) pairs, each as often.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["coalesce"]
+
+
+def coalesce(src_ids: ArrayLike, dst_ids: ArrayLike) -> NDArray[np.int64]:
+    """Return the maximal runs of blocks that are contiguous in the source and in the destination.
+
+    One that descends on both sides is given from its low end; one that descends on one side only is no run. The runs
+    are maximal if the destination ids are distinct. Neither range nor duplicates are checked: the copy does that.
+
+    >>> coalesce([4, 5, 6, 9], [0, 1, 2, 3]).tolist()
+    [[4, 0, 3], [9, 3, 1]]
+    >>> coalesce([7, 6, 5], [3, 2, 1]).tolist()
+    [[5, 1, 3]]
+
+    Args:
+        src_ids: ``[n]`` integers, block ids in the source pool.
+        dst_ids: ``[n]`` integers, block ids in the destination pool.
+
+    Returns:
+        int64 ``[num_runs, 3]``: rows of (src_start, dst_start, num_blocks), in the order of the ids.
+
+    Raises:
+        TypeError: if the ids are not integers.
+        ValueError: if the ids are not one-dimensional, or the lengths differ.
+    """
+    src, dst = _as_ids("src_ids", src_ids), _as_ids("dst_ids", dst_ids)
+    if len(src) != len(dst):
+        raise ValueError(f"src_ids and dst_ids must have one length, got {len(src)} and {len(dst)}")
+    if not len(src):
+        return np.empty((0, 3), np.int64)
+    first = _run_starts(src, dst)
+    last = np.append(first[1:], len(src)) - 1
+    return np.stack(
+        (np.minimum(src[first], src[last]), np.minimum(dst[first], dst[last]), last - first + 1),
+        axis=1,
+    )
+
+
+def _run_starts(src: NDArray[np.int64], dst: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Indices at which a new run begins: [num_runs], ascending, the first one 0."""
+    src_step, dst_step = np.diff(src), np.diff(dst)
+    # +1 or -1 where the next block continues this one in that direction on both sides, else 0
+    direction = np.where((src_step == dst_step) & (np.abs(src_step) == 1), src_step, 0)
+    breaks = direction == 0
+    # 3, 4, 3: the last block would continue the run backwards, over itself
+    breaks[1:] |= direction[1:] * direction[:-1] == -1
+    return np.concatenate(([0], np.flatnonzero(breaks) + 1))
+
+
+def _as_ids(name: str, ids: ArrayLike) -> NDArray[np.int64]:
+    array = np.asarray(ids)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+    # numpy reads an empty list as float64
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    return array.astype(np.int64)

@@ -1,0 +1,31 @@
+"""Service given to each client, charged from what was enacted and from nothing else.
+
+Rule 1 of the scheduler: a token that is computed again after its KV was lost is the engine's cost, not the client's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+
+from fastswitch.sched.view import RequestView
+
+__all__ = ["TokenAccountant"]
+
+
+class TokenAccountant:
+    """Counts tokens served, by client.
+
+    Attributes:
+        prefill_tokens: client_id |-> prompt tokens computed for the first time.
+        decode_tokens: client_id |-> tokens generated.
+    """
+
+    def __init__(self) -> None:
+        self.prefill_tokens: Counter[Hashable] = Counter()
+        self.decode_tokens: Counter[Hashable] = Counter()
+
+    def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
+        """Add what an executed iteration gave to ``request``."""
+        self.prefill_tokens[request.client_id] += num_prefill_tokens
+        self.decode_tokens[request.client_id] += num_decode_tokens

@@ -1,0 +1,28 @@
+"""First come, first served.
+
+vLLM's default, and the order within a level of the other rankers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fastswitch.sched.view import RequestView
+
+__all__ = ["FCFS"]
+
+
+class FCFS:
+    """Ranks by the arrival of the turn, then by request id. A later turn never pushes an earlier one out."""
+
+    def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
+        """Earliest turn first. O(n log n)."""
+        return sorted(requests, key=lambda request: (request.arrival, request.request_id))
+
+    def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
+        """Whether ``challenger`` came first: an evicted request takes its room back from those who came after it."""
+        return (challenger.arrival, challenger.request_id) < (holder.arrival, holder.request_id)
+
+    def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:  # noqa: ARG002
+        """Nothing: arrival is all that counts."""
+        return {}

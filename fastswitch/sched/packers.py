@@ -1,0 +1,44 @@
+"""Who gets tokens this iteration.
+
+``PrefillFirst`` is vLLM 0.3's rule, the base of the paper's evaluation: while a prompt is waiting to be computed the
+iteration computes prompts alone, and decodes stand still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastswitch.sched.roles import ScheduledTokens, SchedulerOutput
+from fastswitch.sched.view import RequestView
+
+__all__ = ["PrefillFirst"]
+
+
+class PrefillFirst:
+    """Prompts before decodes, best first, up to a number of tokens.
+
+    Ours: a prompt longer than the whole budget is computed in pieces of it, where vLLM 0.3 refuses it.
+
+    Args:
+        max_tokens: tokens in one iteration, at least 1.
+    """
+
+    def __init__(self, max_tokens: int = 8192) -> None:
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be positive, got {max_tokens}")
+        self.max_tokens = max_tokens
+
+    def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
+        """The first prompts that fit, whole; if there is none, one token of each request."""
+        todo = [(request.request_id, request.num_tokens - request.device_valid_len) for request in ready]
+        prompts = [entry for entry in todo if entry[1] > 1]
+        budget = self.max_tokens
+        batch: list[ScheduledTokens] = []
+        for request_id, num_tokens in prompts or todo:
+            if num_tokens > budget and batch:
+                break
+            batch.append(ScheduledTokens(request_id, min(num_tokens, budget)))
+            budget -= batch[-1].num_tokens
+            if budget == 0:
+                break
+        return SchedulerOutput(tuple(batch))

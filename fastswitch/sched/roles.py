@@ -1,0 +1,77 @@
+"""The four roles of a scheduler, each replaceable alone.
+
+Ours (DESIGN: residency and compute are two decisions). The ranker says who deserves memory, the evictor what happens to a
+victim, the packer who gets tokens this iteration, the accountant charges what was enacted.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastswitch.sched.view import RequestView
+
+__all__ = ["Accountant", "EvictionWay", "Evictor", "Packer", "Ranker", "ScheduledTokens", "SchedulerOutput"]
+
+
+class EvictionWay(enum.Enum):
+    """What happens to a victim's KV."""
+
+    SWAP_OUT = "swap_out"
+    RECOMPUTE = "recompute"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledTokens:
+    """How many tokens of one request this iteration computes."""
+
+    request_id: int
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerOutput:
+    """One iteration's compute decision, in the order of the batch."""
+
+    scheduled: tuple[ScheduledTokens, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the batch."""
+        return sum(entry.num_tokens for entry in self.scheduled)
+
+
+class Ranker(Protocol):
+    """Who deserves memory."""
+
+    def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
+        """The requests that have something to compute, best first."""
+
+    def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
+        """Whether ``challenger``, ranked better, may push ``holder`` out. Idle holders are not asked about."""
+
+    def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:
+        """request_id |-> level, for the requests whose level changes now; called once before each iteration."""
+
+
+class Evictor(Protocol):
+    """What happens to a victim."""
+
+    def choose(self, victim: RequestView, host_free: int) -> EvictionWay:
+        """The way out for ``victim`` when the host can take ``host_free`` blocks."""
+
+
+class Packer(Protocol):
+    """Who gets tokens this iteration."""
+
+    def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
+        """Tokens for the residents that hold room for them, given best first."""
+
+
+class Accountant(Protocol):
+    """Charges for service; the only place that does."""
+
+    def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
+        """``request`` was given these tokens in an iteration that ran; recomputed tokens are not among them."""

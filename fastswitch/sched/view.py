@@ -1,0 +1,98 @@
+"""What a policy may see: requests and pools, read-only.
+
+Ours. ``RequestView`` is a Protocol that an engine's own request class satisfies, so no copy is made each step.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["PoolView", "RequestState", "RequestView"]
+
+
+class RequestState(enum.Enum):
+    """Where a request stands; it holds device blocks for sure in ``RUNNING``, ``SWAPPING_*`` and ``IDLE``."""
+
+    WAITING = "waiting"  # nothing on either tier that it could resume from
+    RUNNING = "running"  # resident, and has tokens to compute
+    SWAPPING_OUT = "swapping_out"
+    SWAPPED = "swapped"  # evicted; its device blocks stay, clean, until somebody needs the room
+    SWAPPING_IN = "swapping_in"
+    IDLE = "idle"  # resident, between two turns of its conversation
+    FINISHED = "finished"
+
+
+class RequestView(Protocol):
+    """One request, the unit scheduled: a conversation with at most one turn to compute."""
+
+    @property
+    def request_id(self) -> int:
+        """Unique; breaks ties."""
+
+    @property
+    def client_id(self) -> Hashable:
+        """Who sent it."""
+
+    @property
+    def state(self) -> RequestState:
+        """Where it stands."""
+
+    @property
+    def priority(self) -> int | None:
+        """Level, a smaller one is served first; None until the ranker has drawn one."""
+
+    @property
+    def arrival(self) -> float:
+        """When its current turn arrived, in seconds of the engine's clock."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last turn ended, if it has nothing to compute now."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens known: history, prompt and what was generated; the last sampled one has no KV yet."""
+
+    @property
+    def device_valid_len(self) -> int:
+        """Tokens whose KV on the device is right."""
+
+    @property
+    def host_valid_len(self) -> int:
+        """Tokens whose KV on the host is right."""
+
+    @property
+    def device_blocks(self) -> int:
+        """Device blocks that it holds."""
+
+    @property
+    def dirty_blocks(self) -> int:
+        """Blocks that its eviction would have to copy."""
+
+    @property
+    def blocks_needed(self) -> int:
+        """Blocks that it lacks for all its known tokens: the whole prompt, or the next step's token."""
+
+    @property
+    def protected(self) -> bool:
+        """Whether it came in and has not made a productive step since: it may not leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """Blocks by what can be done with them.
+
+    Attributes:
+        free: device blocks that nobody holds.
+        clean: device blocks of evicted requests whose host copy is valid: free for the asking.
+        vacating: device blocks that become clean when the swap-outs under way land.
+        host_free: host blocks that a swap-out can have.
+    """
+
+    free: int
+    clean: int
+    vacating: int
+    host_free: int
