@@ -17,7 +17,7 @@ from fastswitch.engine.clock import Clock
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.streams import Event, Stream, Streams
 from fastswitch.engine.swaps import SwapReport
-from fastswitch.kernels import Transfer
+from fastswitch.kernels import TRANSFERS
 from fastswitch.memory import SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
 
@@ -45,18 +45,19 @@ class Copier:
     Args:
         device_pool: the device's memory.
         host_pool: the host's; same bytes in a block.
-        transfer: how bytes cross, one of ``fastswitch.kernels.TRANSFERS``.
-        way: its name, for reports.
+        way: how bytes cross, a key of ``fastswitch.kernels.TRANSFERS``.
         link: what a job costs on an emulated link; None where the link is real.
         clock: time.
 
     Raises:
-        ValueError: if the pools' blocks differ in bytes or the pools in order.
+        ValueError: if the way is unknown, the pools' blocks differ in bytes, or the pools in order.
     """
 
     def __init__(
-        self, device_pool: KVPool, host_pool: KVPool, transfer: Transfer, way: str, link: EmulatedLink | None, clock: Clock
+        self, device_pool: KVPool, host_pool: KVPool, way: str, link: EmulatedLink | None, clock: Clock
     ) -> None:
+        if way not in TRANSFERS:
+            raise ValueError(f"unknown transfer {way!r}: known are {', '.join(sorted(TRANSFERS))}")
         device, host = device_pool.layout, host_pool.layout
         if device.block_bytes != host.block_bytes:
             raise ValueError(f"blocks must have the same bytes: {device.block_bytes} on the device, {host.block_bytes} on the host")
@@ -65,7 +66,7 @@ class Copier:
         self._planes = {SwapDirection.SWAP_OUT: (device_pool.planes, host_pool.planes)}
         self._planes[SwapDirection.SWAP_IN] = (host_pool.planes, device_pool.planes)
         self._layout = device
-        self._transfer = transfer
+        self._transfer = TRANSFERS[way]
         self._way = way
         self._link = link
         self._clock = clock

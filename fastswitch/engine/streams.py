@@ -14,7 +14,7 @@ import torch
 
 from fastswitch.engine.clock import Clock
 
-__all__ = ["CudaStreams", "Event", "HostStreams", "Stream", "Streams"]
+__all__ = ["CudaStreams", "Event", "HostStreams", "Stream", "Streams", "streams_for"]
 
 T = TypeVar("T")
 
@@ -146,3 +146,8 @@ class CudaStreams:
     def compute(self) -> _CudaStream:
         """The calling thread's current stream on the device."""
         return _CudaStream(torch.cuda.current_stream(self._device))
+
+
+def streams_for(device: torch.device, clock: Clock) -> Streams:
+    """CUDA streams for a CUDA device, the CPU's immediate ones otherwise."""
+    return CudaStreams(device) if device.type == "cuda" else HostStreams(clock)

@@ -23,25 +23,17 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
 
-import torch
-
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.copier import Copier, Submission
 from fastswitch.engine.link import EmulatedLink
-from fastswitch.engine.streams import CudaStreams, Event, HostStreams, Stream, Streams
+from fastswitch.engine.streams import Event, Stream, Streams, streams_for
 from fastswitch.engine.swaps import SwapReport
-from fastswitch.kernels import TRANSFERS, Transfer
 from fastswitch.memory import SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
 
-__all__ = ["InlineSwaps", "SwapCoordinator", "streams_for"]
+__all__ = ["SwapCoordinator"]
 
 CLOSE_TIMEOUT_S = 10.0  # a copy that takes longer than this hangs; its thread is a daemon and holds nobody up
-
-
-def streams_for(device: torch.device, clock: Clock) -> Streams:
-    """CUDA streams for a CUDA device, the CPU's immediate ones otherwise."""
-    return CudaStreams(device) if device.type == "cuda" else HostStreams(clock)
 
 
 class _Flight:
@@ -148,7 +140,7 @@ class SwapCoordinator:
     ) -> None:
         self._clock = clock or RealClock()
         self._streams = streams or streams_for(device_pool.device, self._clock)
-        self._copier = Copier(device_pool, host_pool, _transfer(transfer), transfer, link, self._clock)
+        self._copier = Copier(device_pool, host_pool, transfer, link, self._clock)
         self._lanes = {
             SwapDirection.SWAP_OUT: _Lane("swap-out", self._copier, self._streams.swap_out),
             SwapDirection.SWAP_IN: _Lane("swap-in", self._copier, self._streams.swap_in),
@@ -226,70 +218,3 @@ class SwapCoordinator:
         if done is not None and not flight.fenced:
             self._streams.compute.wait(done)
         flight.fenced = True
-
-
-class InlineSwaps:
-    """The same protocol on the engine's own thread: a job has landed when ``submit`` returns, and its seconds are stall.
-
-    Args: as ``SwapCoordinator``.
-    """
-
-    def __init__(
-        self,
-        device_pool: KVPool,
-        host_pool: KVPool,
-        *,
-        transfer: str = "per_run",
-        link: EmulatedLink | None = None,
-        clock: Clock | None = None,
-        streams: Streams | None = None,
-    ) -> None:
-        self._clock = clock or RealClock()
-        self._streams = streams or streams_for(device_pool.device, self._clock)
-        self._copier = Copier(device_pool, host_pool, _transfer(transfer), transfer, link, self._clock)
-        self._landed: list[SwapReport] = []
-        self._stall_s = 0.0
-
-    @property
-    def stall_s(self) -> float:
-        """Seconds spent in ``submit`` so far."""
-        return self._stall_s
-
-    def submit(self, job: SwapJob) -> Future[SwapReport]:
-        """Copy the job and wait for it. A copy that raises is reported, not raised."""
-        start = self._clock.now()
-        submission = self._copier.submission(job, self._streams.compute)
-        future: Future[SwapReport] = Future()
-        try:
-            report = self._copier.copy(submission, self._copier.stream(self._streams, job))
-            if report.copy_done is not None:
-                self._streams.compute.wait(report.copy_done)
-                report.copy_done.synchronize()
-            future.set_result(report)
-        except Exception as error:
-            report = self._copier.failure(submission, error)
-            future.set_exception(error)
-        self._landed.append(report)
-        self._stall_s += self._clock.now() - start
-        return future
-
-    def landed(self) -> list[SwapReport]:
-        """Jobs submitted since the last call."""
-        landed, self._landed = self._landed, []
-        return landed
-
-    def wait(self, jobs: Iterable[SwapJob]) -> None:
-        """Nothing: every job has landed."""
-
-    def wait_any(self, timeout_s: float | None) -> None:
-        """Nothing: no job is ever under way."""
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-def _transfer(name: str) -> Transfer:
-    try:
-        return TRANSFERS[name]
-    except KeyError:
-        raise ValueError(f"unknown transfer {name!r}: known are {', '.join(sorted(TRANSFERS))}") from None

@@ -62,7 +62,7 @@ def test_equals_reference(device, requests, block_size, kv_heads, group, sliding
 
 
 def attend_with_torch(query, key, value, *, sliding_window=None):
-    """One request in float64, by torch's own attention; ``[query_len, heads, dim]`` and ``[seq_len, kv_heads, dim]``."""
+    """One request by torch's own attention, in float64; ``[query_len, heads, dim]`` on ``[seq_len, kv_heads, dim]``."""
     query_len, seq_len = len(query), len(key)
     seen = torch.ones(query_len, seq_len, dtype=torch.bool, device=query.device).tril(seq_len - query_len)
     if sliding_window is not None:
@@ -89,7 +89,7 @@ def test_equals_torch(device, dtype, tolerance):
 
 
 @on_every_device
-@pytest.mark.parametrize("sliding_window", [None, 1, 30, 400])
+@pytest.mark.parametrize("sliding_window", [None, 1, 30, PIECE_ROWS, 3 * PIECE_ROWS])
 def test_a_chunk_of_several_pieces(device, sliding_window):
     query_len, seq_len = 2 * PIECE_ROWS + 30, 2 * PIECE_ROWS + 97
     query, k_cache, v_cache, block_tables, key, value = make_batch([query_len], [seq_len], block_size=32, device=device)
