@@ -1,7 +1,7 @@
 """Gather and scatter of scattered blocks: ours, plain indexing, and the loop over blocks that engines write today.
 
-Run: ``pytest benchmarks/bench_block_copy.py``. On CUDA where there is a device, else on the CPU; every time includes the
-synchronisation. The moved bytes exceed the caches, and a pool is four times what is moved.
+Run: ``pytest benchmarks/bench_block_copy.py``. On CUDA where there is a device, else on the CPU with one torch thread;
+every time includes the synchronisation. The moved bytes exceed the caches, and a pool is four times what is moved.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MOVED_BYTES = (1024 if DEVICE == "cuda" else 64) << 20
 # name |-> (layers, 2, block_size, heads, dim) of a block in bfloat16
 BLOCKS = {"32KiB": (1, 2, 16, 4, 128), "256KiB": (4, 2, 16, 8, 128), "2MiB": (32, 2, 16, 8, 128)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def gather_per_block(src, ids):

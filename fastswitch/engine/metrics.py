@@ -15,7 +15,7 @@ import numpy as np
 
 from fastswitch.engine.request import Turn
 
-__all__ = ["PERCENTILES", "latencies", "speedup", "tail", "tokens_sha256"]
+__all__ = ["PERCENTILES", "latencies", "latency_samples", "speedup", "tail", "tokens_sha256"]
 
 PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 SAMPLES_BEYOND = 5  # samples wanted beyond a percentile
@@ -46,8 +46,8 @@ def tail(samples: Sequence[float]) -> Tail:
     return result
 
 
-def latencies(turns: Iterable[Turn]) -> dict[str, Tail]:
-    """``ttft_s``, ``tbt_s`` and ``tbt_resident_s`` of finished turns."""
+def latency_samples(turns: Iterable[Turn]) -> dict[str, list[float]]:
+    """Seconds of every ``ttft_s``, ``tbt_s`` and ``tbt_resident_s``; turns without a token give none."""
     first, between, resident = [], [], []
     for turn in turns:
         if not turn.token_times:
@@ -56,7 +56,12 @@ def latencies(turns: Iterable[Turn]) -> dict[str, Tail]:
         gaps = [later - earlier for earlier, later in itertools.pairwise(turn.token_times)]
         between += gaps
         resident += [gap for gap, switched in zip(gaps, turn.switched[1:], strict=True) if not switched]
-    return {"ttft_s": tail(first), "tbt_s": tail(between), "tbt_resident_s": tail(resident)}
+    return {"ttft_s": first, "tbt_s": between, "tbt_resident_s": resident}
+
+
+def latencies(turns: Iterable[Turn]) -> dict[str, Tail]:
+    """The tails of ``latency_samples``."""
+    return {metric: tail(seconds) for metric, seconds in latency_samples(turns).items()}
 
 
 def tokens_sha256(turns: Mapping[tuple[int, int], Turn]) -> str:

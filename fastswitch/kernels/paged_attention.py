@@ -4,7 +4,7 @@ Layouts: query and output ``[num_tokens, num_heads, head_dim]``, the requests on
 cache is a strided view ``[num_blocks, block_size, num_kv_heads, head_dim]``. A request with ``query_len`` rows and
 ``seq_len`` tokens of KV, the new ones included, has its row i at position ``seq_len - query_len + i``.
 
-Paper: the operation is vLLM's paged attention; FastSwitch (arXiv 2411.18424) computes over the same block tables.
+Paper: none of this; the operation is vLLM's paged attention (arXiv 2309.06180).
 Ours:  an `AttentionPlan` built once a step, so that a layer does no Python work a request but for prefills; decodes in
 one padded batch; K and V gathered by whole blocks, then one matrix product a KV head, which expands nothing for GQA.
 Invariants:

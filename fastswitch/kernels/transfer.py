@@ -4,7 +4,7 @@ Layouts: a pool is a tuple of *planes*, contiguous tensors ``[num_blocks, plane_
 plane; a layer-major pool has ``2 * num_layers``: layer 0 K, layer 0 V, layer 1 K, ... A *run* is a row (src_start,
 dst_start, num_blocks): blocks that are contiguous on both sides.
 
-Paper: FastSwitch (arXiv 2411.18424) moves block groups, one copy a run and plane, where vLLM 0.3 moves single blocks.
+Paper: FastSwitch (arXiv 2411.18424) copies contiguous block groups where vLLM 0.3 copies single blocks.
 Ours:  on the host the calls are numpy's slice assignment, three to five times cheaper a call than ``Tensor.copy_`` (0.4
 against 2.3 us for 2 KiB, 2.3 against 4.0 us for 32 KiB, on one core), so that what is compared is the copies.
 Invariants:

@@ -16,18 +16,29 @@ Invariants of every implementation, asserted by `BlockAllocator.check_invariants
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     import numpy as np
     from numpy.typing import NDArray
 
     # `block_group` imports this module, so at run time the import would be a circle.
     from fastswitch.memory.block_group import BlockGroup
 
-__all__ = ["BlockAllocator", "OutOfBlocksError", "UnknownOwnerError", "check_keep", "check_new_owner", "check_request"]
+__all__ = [
+    "BlockAllocator",
+    "OutOfBlocksError",
+    "OwnerTable",
+    "UnknownOwnerError",
+    "check_keep",
+    "check_new",
+    "check_partition",
+    "check_pool",
+    "check_request",
+]
+
+T = TypeVar("T")
 
 
 class OutOfBlocksError(RuntimeError):
@@ -40,6 +51,13 @@ class UnknownOwnerError(KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument; a message should read as one.
         return f"unknown owner {self.args[0]!r}"
+
+
+class OwnerTable(dict[Hashable, T]):
+    """What each owner holds: a dict whose ``table[owner]`` raises `UnknownOwnerError`."""
+
+    def __missing__(self, owner: Hashable) -> NoReturn:
+        raise UnknownOwnerError(owner)
 
 
 class BlockAllocator(Protocol):
@@ -112,6 +130,16 @@ class BlockAllocator(Protocol):
         """
 
 
+def check_pool(num_blocks: int) -> None:
+    """Refuse a pool without blocks.
+
+    Raises:
+        ValueError: if ``num_blocks`` is not positive.
+    """
+    if num_blocks < 1:
+        raise ValueError(f"a pool needs at least one block, got {num_blocks}")
+
+
 def check_request(num_blocks: int, num_free: int, pool_blocks: int) -> None:
     """Refuse a request that is not positive or does not fit.
 
@@ -132,12 +160,12 @@ def check_keep(owner: Hashable, num_blocks: int, num_owned: int) -> None:
         ValueError: if it is outside.
     """
     if num_blocks < 0:
-        raise ValueError(f"cannot keep {num_blocks} blocks of {owner!r}: the number must not be negative")
+        raise ValueError(f"cannot keep {num_blocks} blocks of {owner!r}, the number must not be negative")
     if num_blocks > num_owned:
         raise ValueError(f"cannot keep {num_blocks} blocks of {owner!r}, it holds {num_owned}")
 
 
-def check_new_owner(new_owner: Hashable, *, exists: bool) -> None:
+def check_new(new_owner: Hashable, *, exists: bool) -> None:
     """Refuse to split into an owner that exists.
 
     Raises:
@@ -145,3 +173,17 @@ def check_new_owner(new_owner: Hashable, *, exists: bool) -> None:
     """
     if exists:
         raise ValueError(f"new_owner {new_owner!r} exists already")
+
+
+def check_partition(runs: Iterable[tuple[int, int]], pool_blocks: int) -> None:
+    """Assert that runs, as (start, num_blocks) in any order, partition ``range(pool_blocks)``.
+
+    Raises:
+        AssertionError: if a block is in no run, or in two.
+    """
+    position = 0
+    for start, num_blocks in sorted(runs):
+        assert start == position, f"block {min(start, position)} is lost or handed out twice"
+        assert num_blocks > 0, f"the run at block {start} is empty"
+        position = start + num_blocks
+    assert position == pool_blocks, f"blocks from {min(position, pool_blocks)} on are lost or do not exist"

@@ -27,8 +27,8 @@ class FreeRuns:
 
     >>> runs = FreeRuns()
     >>> runs.add(0, 8); runs.add(20, 4)
-    >>> runs.take(3)
-    (20, 3)
+    >>> runs.fit(3), runs.take(20, 3)
+    ((20, 4), 3)
     >>> runs.add(8, 12)
     >>> list(runs), runs.num_blocks
     ([(0, 20), (23, 1)], 21)
@@ -58,23 +58,40 @@ class FreeRuns:
             num_blocks += self._remove(start)
         self._insert(start, num_blocks)
 
-    def take(self, most: int) -> tuple[int, int]:
-        """Take the low end of the run that fits best, else all of the largest run, in O(1). There must be a run.
+    def fit(self, num_blocks: int) -> tuple[int, int]:
+        """The smallest run of at least ``num_blocks`` blocks, else the largest run, in O(1); (0, 0) if there is none.
+
+        Of the first candidates in a size class, so the answer is good rather than perfect.
 
         Returns:
-            (start, num_blocks) of what was taken, ``num_blocks <= most``.
+            (start, size) of the whole run, which stays where it is.
         """
-        start = self._best_fit(most)
-        return start, self.take_at(start, most)
+        bits = num_blocks.bit_length()
+        # At most two of these classes are looked at: in a class above the first every run fits.
+        mask = self._mask >> bits << bits
+        while mask:
+            lowest = mask & -mask
+            start, size = self._smallest(lowest.bit_length() - 1, num_blocks)
+            if size:
+                return start, size
+            mask ^= lowest
+        top = self._classes[self._mask.bit_length() - 1] if self._mask else {0: 0}
+        return max(islice(top.items(), _CANDIDATES), key=itemgetter(1))
 
-    def take_at(self, start: int, most: int) -> int:
-        """Take up to ``most`` blocks of the run that begins at ``start``; how many, 0 if none begins there."""
+    def take(self, start: int, most: int, *, skip: int = 0) -> int:
+        """Take up to ``most`` blocks of the run that begins at ``start``, behind its first ``skip`` blocks, in O(1).
+
+        Returns:
+            How many were taken; 0 if no run begins there.
+        """
         if start not in self._by_start:
             return 0
-        num_blocks = self._remove(start)
-        taken = min(num_blocks, most)
-        if num_blocks > taken:
-            self._insert(start + taken, num_blocks - taken)
+        size = self._remove(start)
+        taken = min(size - skip, most)
+        if skip:
+            self._insert(start, skip)
+        if size > skip + taken:
+            self._insert(start + skip + taken, size - skip - taken)
         self.num_blocks -= taken
         return taken
 
@@ -93,24 +110,15 @@ class FreeRuns:
             assert members == expected, f"size class {bits} disagrees"
             assert bool(members) == bool(self._mask >> bits & 1), f"mask of size class {bits} disagrees"
 
-    def _best_fit(self, num_blocks: int) -> int:
-        """Start of the smallest candidate that is large enough, else of the largest one."""
-        bits = num_blocks.bit_length()
-        mask = self._mask >> bits << bits
-        # One or two rounds: in a class above the first every run fits.
-        while mask:
-            best, best_size = -1, 1 << 64
-            lowest = mask & -mask
-            for start, size in islice(self._classes[lowest.bit_length() - 1].items(), _CANDIDATES):
-                if num_blocks <= size < best_size:
-                    best, best_size = start, size
-                    if size == num_blocks:
-                        break
-            if best >= 0:
-                return best
-            mask ^= lowest
-        candidates = islice(self._classes[self._mask.bit_length() - 1].items(), _CANDIDATES)
-        return max(candidates, key=itemgetter(1))[0]
+    def _smallest(self, bits: int, num_blocks: int) -> tuple[int, int]:
+        """The smallest candidate of a class with at least ``num_blocks`` blocks, as (start, size); (-1, 0) if none."""
+        best_start, best_size = -1, 0
+        for start, size in islice(self._classes[bits].items(), _CANDIDATES):
+            if size == num_blocks:
+                return start, size
+            if size > num_blocks and (size < best_size or not best_size):
+                best_start, best_size = start, size
+        return best_start, best_size
 
     def _insert(self, start: int, num_blocks: int) -> None:
         self._by_start[start] = num_blocks

@@ -1,35 +1,36 @@
 """KV of every request on two tiers, moved by transactions.
 
-Paper: FastSwitch (arXiv 2411.18424), KV Cache Reuse Mechanism: host copies of conversations are kept, only the increment
-       is copied out, copies that lost their host room are tracked.
+Paper: FastSwitch (arXiv 2411.18424), KV Cache Reuse Mechanism: host copies of conversations are kept, only the
+       increment is copied out, copies that lost their host room are tracked.
 Ours:  one transaction for every move (reserve, copy, land or abort); a copy's truth is one number, ``valid_len``;
        evicted blocks stay until somebody needs the room, so a request that comes back soon comes back free.
 
-The manager copies nothing: ``begin_swap_out`` and ``begin_swap_in`` reserve the destination and return a ``SwapJob`` for
-whoever moves bytes; ``land`` makes it true, ``abort`` makes it never have happened.
+The manager copies nothing: ``begin_swap_out`` and ``begin_swap_in`` reserve the destination and return a ``SwapJob``
+for whoever moves bytes; ``land`` makes it true, ``abort`` makes it never have happened.
 
 Not thread-safe: one thread, the engine's, calls it. Invariants, asserted by ``check_invariants``:
 
 1. On each tier the blocks of the known segments and the free blocks partition the pool.
-2. ``valid_len`` never exceeds what was committed or landed.
+2. ``valid_len`` never exceeds what was committed or landed: it fits the blocks held, and stands still while a job runs.
 3. A segment that a job reads or writes keeps its blocks on both tiers until the job ends.
 4. A *clean* segment (evicted, no job, the host has all that the device has) may lose its device blocks at any time;
    nobody else does.
+5. The device has all that the host has of a resident segment without a job.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastswitch.memory.allocator import BlockAllocator
-from fastswitch.memory.coalesce import coalesce
+from fastswitch.memory.job_book import JobBook
 from fastswitch.memory.reclaim import Reclaimer
+from fastswitch.memory.roster import Roster
 from fastswitch.memory.segment import Segment
-from fastswitch.memory.swap_job import SegmentRange, SwapDirection, SwapJob
+from fastswitch.memory.swap_job import SwapDirection, SwapJob
 from fastswitch.memory.tier import KVCopy, Tier
 
 __all__ = ["KVCacheManager"]
@@ -64,11 +65,8 @@ class KVCacheManager:
         self.host = Tier(host, block_size)
         self.block_size = block_size
         self.reuse = reuse
-        self._segments: dict[Hashable, tuple[Segment, ...]] = {}  # request_id |-> segments, in token order
-        self._evicted: dict[Hashable, Segment] = {}  # segment_id |-> evicted segment that may still hold device blocks
-        self._leaving: dict[Hashable, Segment] = {}  # segment_id |-> segment of a released request whose job still runs
-        self._jobs: dict[int, tuple[Segment, ...]] = {}  # job_id |-> what it moves
-        self._job_ids = itertools.count()
+        self._roster = Roster()
+        self._jobs = JobBook(self.device, self.host)
         self._reclaimer = Reclaimer(self.device, self.host)
 
     # What is where
@@ -81,51 +79,49 @@ class KVCacheManager:
     @property
     def num_clean(self) -> int:
         """Device blocks of evicted segments that the host has in full: free for the asking."""
-        return self._reclaimer.clean_blocks(self._evicted.values())
+        return self._reclaimer.clean_blocks(self._roster.evicted.values())
 
     @property
     def num_vacating(self) -> int:
         """Device blocks that become clean, or free, when the copies under way land."""
-        moving = [s for s in (*self._evicted.values(), *self._leaving.values()) if s.job is not None]
-        return sum(self.device.num_blocks(segment.segment_id) for segment in moving)
+        return sum(self.device.num_blocks(segment.segment_id) for segment in self._roster.moving_out)
 
     @property
     def num_host_free(self) -> int:
         """Host blocks that a swap-out can have: the free ones and those that reclaiming would give."""
-        victims = self._reclaimer.host_victims(self._known())
-        return self.host.num_free + sum(self.host.num_blocks(segment.segment_id) for segment in victims)
+        return self._reclaimer.host_room(self._roster.known)
 
     def device_copy(self, request_id: Hashable) -> tuple[KVCopy, ...]:
         """The device copy of each of the request's segments."""
-        return tuple(self.device.copy(segment.segment_id) for segment in self._of(request_id))
+        return tuple(self.device.copy(segment.segment_id) for segment in self._roster.of(request_id))
 
     def host_copy(self, request_id: Hashable) -> tuple[KVCopy, ...]:
         """The host copy of each of the request's segments."""
-        return tuple(self.host.copy(segment.segment_id) for segment in self._of(request_id))
+        return tuple(self.host.copy(segment.segment_id) for segment in self._roster.of(request_id))
 
     def device_valid_len(self, request_id: Hashable) -> int:
         """Tokens of the request whose KV on the device is right."""
-        return sum(self.device.valid_len(segment.segment_id) for segment in self._of(request_id))
+        return sum(self.device.valid_len(segment.segment_id) for segment in self._roster.of(request_id))
 
     def host_valid_len(self, request_id: Hashable) -> int:
         """Tokens of the request whose KV on the host is right."""
-        return sum(self.host.valid_len(segment.segment_id) for segment in self._of(request_id))
+        return sum(self.host.valid_len(segment.segment_id) for segment in self._roster.of(request_id))
 
     def device_blocks(self, request_id: Hashable) -> int:
         """Device blocks that the request holds."""
-        return sum(self.device.num_blocks(segment.segment_id) for segment in self._of(request_id))
+        return sum(self.device.num_blocks(segment.segment_id) for segment in self._roster.of(request_id))
 
     def dirty_blocks(self, request_id: Hashable) -> int:
         """Blocks that an eviction would have to copy to the host now."""
-        return sum(len(range(*self._span(s, self.device, self.host))) for s in self._of(request_id))
+        return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_OUT)) for s in self._roster.of(request_id))
 
     def is_resident(self, request_id: Hashable) -> bool:
         """Whether the request's KV is on the device, wanted there, and no copy of it is under way."""
-        return all(segment.resident and segment.job is None for segment in self._of(request_id))
+        return all(segment.resident and segment.job is None for segment in self._roster.of(request_id))
 
     def block_table(self, request_id: Hashable) -> NDArray[np.int32]:
         """The request's device block ids in token order, int32 ``[n]``."""
-        return np.concatenate([self.device.block_ids(segment.segment_id) for segment in self._of(request_id)])
+        return np.concatenate([self.device.block_ids(segment.segment_id) for segment in self._roster.of(request_id)])
 
     # A request's life
 
@@ -133,15 +129,13 @@ class KVCacheManager:
         """Make an empty, resident request known.
 
         Raises:
-            ValueError: if it is known already.
+            ValueError: if it is known already, or was released while a copy was under way that has not ended.
         """
-        if request_id in self._segments or request_id in self._leaving:
-            raise ValueError(f"request {request_id!r} is known already")
-        self._segments[request_id] = (Segment(request_id),)
+        self._roster.add(request_id)
 
     def prefer(self, request_ids: Sequence[Hashable]) -> None:
         """Say who matters, best first: room is taken from the last ones first, and from unnamed ones before them."""
-        self._reclaimer.prefer(s.segment_id for request_id in request_ids for s in self._segments.get(request_id, ()))
+        self._reclaimer.prefer(s.segment_id for each in request_ids if each in self._roster for s in self._roster.of(each))
 
     def grow(self, request_id: Hashable, num_tokens: int) -> None:
         """Hold device room for ``num_tokens`` tokens of a resident request; clean blocks are reclaimed as needed.
@@ -150,9 +144,9 @@ class KVCacheManager:
             OutOfBlocksError: nothing changed.
             ValueError: if the request is evicted or a copy of it is under way.
         """
-        last, offset = self._last(self._expect(request_id, resident=True), self.device)
+        last, offset = self._last(self._roster.expect(request_id, resident=True))
         need = self.device.shortage(last.segment_id, num_tokens - offset)
-        self._reclaimer.reclaim_device(need, self._evicted.values(), keep=())
+        self._reclaimer.reclaim_device(need, self._roster.evicted.values(), keep=())
         self.device.hold(last.segment_id, num_tokens - offset)
 
     def commit(self, request_id: Hashable, num_tokens: int) -> None:
@@ -161,17 +155,17 @@ class KVCacheManager:
         Raises:
             ValueError: if that is less than before or more than the room held, or the request is not resident.
         """
-        last, offset = self._last(self._expect(request_id, resident=True), self.device)
+        last, offset = self._last(self._roster.expect(request_id, resident=True))
         self.device.mark_valid(last.segment_id, num_tokens - offset)
 
     def start_turn(self, request_id: Hashable) -> None:
         """The conversation has something to compute again."""
-        for segment in self._of(request_id):
+        for segment in self._roster.of(request_id):
             segment.idle = False
 
     def finish_turn(self, request_id: Hashable) -> None:
         """The conversation idles: it keeps both copies until somebody needs the room, its host room first."""
-        for segment in self._of(request_id):
+        for segment in self._roster.of(request_id):
             segment.idle = True
 
     def rollback(self, request_id: Hashable, num_tokens: int) -> None:
@@ -182,7 +176,7 @@ class KVCacheManager:
         """
         if num_tokens < 0:
             raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
-        for segment in self._expect(request_id):
+        for segment in self._roster.expect(request_id):
             segment_len = max(tier.valid_len(segment.segment_id) for tier in (self.device, self.host))
             for tier in (self.device, self.host):
                 tier.cut(segment.segment_id, num_tokens)
@@ -195,18 +189,12 @@ class KVCacheManager:
             ValueError: if a copy of it is under way.
         """
         self.rollback(request_id, 0)
-        for segment in self._of(request_id):
-            self._come_back(segment)
+        for segment in self._roster.of(request_id):
+            self._roster.bring_back(segment)
 
     def release(self, request_id: Hashable) -> None:
         """End the request. What a copy under way reads or writes is freed when that job is landed or aborted."""
-        for segment in self._of(request_id):
-            if segment.job is None:
-                self._free(segment)
-            else:
-                self._leaving[segment.segment_id] = segment
-            self._evicted.pop(segment.segment_id, None)
-        del self._segments[request_id]
+        self._free(self._roster.remove(request_id))
 
     # The transaction
 
@@ -217,14 +205,14 @@ class KVCacheManager:
             OutOfBlocksError: the host has no room; nothing changed.
             ValueError: if the request is evicted already, or a copy of it is under way.
         """
-        segments = self._expect(request_id, resident=True)
+        segments = self._roster.expect(request_id, resident=True)
         need = sum(self.host.shortage(s.segment_id, self.device.valid_len(s.segment_id)) for s in segments)
-        self._reclaimer.reclaim_host(need, self._known(), keep=segments)
+        self._reclaimer.reclaim_host(need, self._roster.known, keep=segments)
         for segment in segments:
-            self._leave(segment)
+            self._roster.evict(segment)
             self.device.trim(segment.segment_id)
             self.host.hold(segment.segment_id, self.device.valid_len(segment.segment_id))
-        return self._start_job(request_id, SwapDirection.SWAP_OUT)
+        return self._jobs.begin(request_id, segments, SwapDirection.SWAP_OUT)
 
     def begin_swap_in(self, request_id: Hashable, num_tokens: int) -> SwapJob | None:
         """Bring an evicted request back, with device room for ``num_tokens``. None if the device still has everything.
@@ -233,16 +221,16 @@ class KVCacheManager:
             OutOfBlocksError: the device has no room; nothing changed.
             ValueError: if the request is resident, or a copy of it is under way.
         """
-        segments = self._expect(request_id, resident=False)
-        last, offset = self._last(segments, self.host)
+        segments = self._roster.expect(request_id, resident=False)
+        last, offset = self._last(segments)
         room = {s.segment_id: self.host.valid_len(s.segment_id) for s in segments}
         room[last.segment_id] = max(room[last.segment_id], num_tokens - offset)
         need = sum(self.device.shortage(*entry) for entry in room.items())
-        self._reclaimer.reclaim_device(need, self._evicted.values(), keep=segments)
+        self._reclaimer.reclaim_device(need, self._roster.evicted.values(), keep=segments)
         for segment in segments:
-            self._come_back(segment)
+            self._roster.bring_back(segment)
             self.device.hold(segment.segment_id, room[segment.segment_id])
-        job = self._start_job(request_id, SwapDirection.SWAP_IN)
+        job = self._jobs.begin(request_id, segments, SwapDirection.SWAP_IN)
         self._forget_host_copies(segments)
         return job
 
@@ -252,11 +240,11 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        destination = self.host if job.direction is SwapDirection.SWAP_OUT else self.device
-        for entry, segment in zip(job.ranges, self._end_job(job), strict=True):
-            destination.mark_valid(segment.segment_id, entry.end_token)
-            self._forget_host_copies([segment])
-            self._free_if_leaving(segment)
+        segments = self._jobs.end(job)
+        for entry in job.ranges:
+            self._jobs.destination(job.direction).mark_valid(entry.segment_id, entry.end_token)
+        self._forget_host_copies(segments)
+        self._free(self._roster.part_with(segments))
 
     def abort(self, job: SwapJob) -> None:
         """The job failed or was called off: its destination gives the room back, and nothing else changed.
@@ -267,100 +255,42 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        destination = self.host if job.direction is SwapDirection.SWAP_OUT else self.device
-        for segment in self._end_job(job):
-            self._leave(segment)
-            destination.trim(segment.segment_id)
-            self._free_if_leaving(segment)
+        segments = self._jobs.end(job)
+        for segment in segments:
+            self._roster.evict(segment)
+            self._jobs.destination(job.direction).trim(segment.segment_id)
+        self._free(self._roster.part_with(segments))
 
     def check_invariants(self) -> None:
-        """Assert the module's invariants and those of both tiers."""
-        self.device.check_invariants()
-        self.host.check_invariants()
-        known = {segment.segment_id for segment in self._known()} | set(self._leaving)
+        """Assert the module's invariants and those of both tiers.
+
+        Raises:
+            AssertionError: if the manager is inconsistent, which is a bug of ours.
+        """
+        segments = [*self._roster.known, *self._roster.leaving.values()]
+        self._roster.check_invariants()
+        self._jobs.check_invariants(segments)
+        known = {segment.segment_id for segment in segments}
         for tier in (self.device, self.host):
+            tier.check_invariants()
             assert tier.segment_ids <= known, f"blocks without a segment: {tier.segment_ids - known}"
-        for segment in self._leaving.values():
-            assert segment.job is not None, f"{segment.segment_id!r} is released and has no job, and is not freed"
+        for segment in segments:
+            whole = self.device.valid_len(segment.segment_id) >= self.host.valid_len(segment.segment_id)
+            assert whole or segment.job or not segment.resident, f"{segment.segment_id!r} is resident, and not whole"
 
     # Private
 
-    def _known(self) -> list[Segment]:
-        return [segment for segments in self._segments.values() for segment in segments]
-
-    def _of(self, request_id: Hashable) -> tuple[Segment, ...]:
-        try:
-            return self._segments[request_id]
-        except KeyError:
-            raise KeyError(f"request {request_id!r} is unknown: add it first") from None
-
-    def _expect(self, request_id: Hashable, *, resident: bool | None = None) -> tuple[Segment, ...]:
-        segments = self._of(request_id)
-        for segment in segments:
-            if segment.job is not None:
-                raise ValueError(f"request {request_id!r} has job {segment.job.job_id} under way: land or abort it first")
-            if resident is not None and segment.resident is not resident:
-                state = "resident" if segment.resident else "evicted"
-                raise ValueError(f"request {request_id!r} is {state}")
-        return segments
-
-    def _last(self, segments: Sequence[Segment], tier: Tier) -> tuple[Segment, int]:
-        *earlier, last = segments
-        return last, sum(tier.valid_len(segment.segment_id) for segment in earlier)
-
-    def _leave(self, segment: Segment) -> None:
-        segment.resident = False
-        self._evicted[segment.segment_id] = segment
-
-    def _come_back(self, segment: Segment) -> None:
-        segment.resident = True
-        self._evicted.pop(segment.segment_id, None)
+    def _last(self, segments: Sequence[Segment]) -> tuple[Segment, int]:
+        """The segment that grows, and the tokens in front of it."""
+        earlier = [segment.segment_id for segment in segments[:-1]]
+        return segments[-1], sum(max(tier.valid_len(each) for tier in (self.device, self.host)) for each in earlier)
 
     def _forget_host_copies(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
             if not self.reuse and segment.resident and segment.job is None:
                 self.host.cut(segment.segment_id, 0)
 
-    def _span(self, segment: Segment, source: Tier, destination: Tier) -> tuple[int, int]:
-        start, end = destination.valid_len(segment.segment_id), source.valid_len(segment.segment_id)
-        return (start // self.block_size, -(-end // self.block_size)) if start < end else (0, 0)
-
-    def _start_job(self, request_id: Hashable, direction: SwapDirection) -> SwapJob | None:
-        tiers = (self.device, self.host) if direction is SwapDirection.SWAP_OUT else (self.host, self.device)
-        source, destination = tiers
-        moving = [(s, *self._span(s, source, destination)) for s in self._of(request_id)]
-        moving = [(segment, first, end) for segment, first, end in moving if first < end]
-        if not moving:
-            return None
-        runs = [
-            coalesce(source.block_ids(s.segment_id)[first:end], destination.block_ids(s.segment_id)[first:end])
-            for s, first, end in moving
-        ]
-        ranges = tuple(
-            SegmentRange(s.segment_id, destination.valid_len(s.segment_id), source.valid_len(s.segment_id))
-            for s, _, _ in moving
-        )
-        job = SwapJob(next(self._job_ids), request_id, direction, ranges, np.concatenate(runs))
-        self._jobs[job.job_id] = tuple(segment for segment, _, _ in moving)
-        for segment in self._jobs[job.job_id]:
-            segment.job = job
-        return job
-
-    def _end_job(self, job: SwapJob) -> tuple[Segment, ...]:
-        try:
-            segments = self._jobs.pop(job.job_id)
-        except KeyError:
-            raise ValueError(f"job {job.job_id} is not under way: it was landed or aborted before") from None
+    def _free(self, segments: Sequence[Segment]) -> None:
         for segment in segments:
-            segment.job = None
-        return segments
-
-    def _free_if_leaving(self, segment: Segment) -> None:
-        if self._leaving.get(segment.segment_id) is segment:
-            del self._leaving[segment.segment_id]
-            self._free(segment)
-
-    def _free(self, segment: Segment) -> None:
-        self._evicted.pop(segment.segment_id, None)
-        self.device.cut(segment.segment_id, 0)
-        self.host.cut(segment.segment_id, 0)
+            self.device.cut(segment.segment_id, 0)
+            self.host.cut(segment.segment_id, 0)

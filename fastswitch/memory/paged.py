@@ -15,7 +15,7 @@ from operator import index
 import numpy as np
 from numpy.typing import NDArray
 
-from fastswitch.memory.allocator import UnknownOwnerError, check_keep, check_new_owner, check_request
+from fastswitch.memory.allocator import OwnerTable, check_keep, check_new, check_partition, check_pool, check_request
 from fastswitch.memory.block_group import BlockGroup
 
 __all__ = ["PagedAllocator"]
@@ -38,11 +38,10 @@ class PagedAllocator:
     """
 
     def __init__(self, num_blocks: int) -> None:
-        if num_blocks < 1:
-            raise ValueError(f"a pool needs at least one block, got {num_blocks}")
+        check_pool(num_blocks)
         self._num_blocks = num_blocks
         self._free_ids = list(range(num_blocks - 1, -1, -1))  # the next block to hand out is the last
-        self._tables: dict[Hashable, list[int]] = {}  # owner |-> block ids
+        self._tables = OwnerTable[list[int]]()  # owner |-> block ids
 
     @property
     def num_blocks(self) -> int:
@@ -81,7 +80,7 @@ class PagedAllocator:
         Raises:
             UnknownOwnerError: if ``owner`` does not exist.
         """
-        return _groups(self._table(owner))
+        return _groups(self._tables[owner])
 
     def block_ids(self, owner: Hashable) -> NDArray[np.int32]:
         """The owner's block table: a new int32 array ``[num_owned]``, in token order.
@@ -89,7 +88,7 @@ class PagedAllocator:
         Raises:
             UnknownOwnerError: if ``owner`` does not exist.
         """
-        return np.array(self._table(owner), np.int32)
+        return np.array(self._tables[owner], np.int32)
 
     def truncate(self, owner: Hashable, num_blocks: int) -> None:
         """Keep the first ``num_blocks`` blocks and free the others. After 0 the owner still exists.
@@ -107,7 +106,7 @@ class PagedAllocator:
             UnknownOwnerError: if ``owner`` does not exist.
             ValueError: if ``new_owner`` exists already, or ``at_block`` is outside ``[0, num_owned]``.
         """
-        check_new_owner(new_owner, exists=new_owner in self._tables)
+        check_new(new_owner, exists=new_owner in self._tables)
         self._tables[new_owner] = self._cut(owner, index(at_block))
 
     def free(self, owner: Hashable) -> None:
@@ -116,7 +115,7 @@ class PagedAllocator:
         Raises:
             UnknownOwnerError: if ``owner`` does not exist.
         """
-        self._free_ids.extend(reversed(self._table(owner)))
+        self._free_ids.extend(reversed(self._tables[owner]))
         del self._tables[owner]
 
     def check_invariants(self) -> None:
@@ -126,17 +125,11 @@ class PagedAllocator:
             AssertionError: if the allocator is inconsistent, which is a bug of ours.
         """
         block_ids = self._free_ids + [block_id for table in self._tables.values() for block_id in table]
-        assert sorted(block_ids) == list(range(self._num_blocks)), "free and owned blocks do not partition the pool"
-
-    def _table(self, owner: Hashable) -> list[int]:
-        try:
-            return self._tables[owner]
-        except KeyError:
-            raise UnknownOwnerError(owner) from None
+        check_partition([(block_id, 1) for block_id in block_ids], self._num_blocks)
 
     def _cut(self, owner: Hashable, num_blocks: int) -> list[int]:
         """Keep the first ``num_blocks`` of the owner's table; return the rest."""
-        table = self._table(owner)
+        table = self._tables[owner]
         check_keep(owner, num_blocks, len(table))
         rest = table[num_blocks:]
         del table[num_blocks:]

@@ -204,13 +204,14 @@ class KVPool:
 
 def _check_foreign(layer: int, tensor: torch.Tensor, first: torch.Tensor) -> None:
     """Refuse a foreign tensor that is not ``[2, num_blocks, ...]`` with contiguous halves, or unlike the first."""
-    if tensor.dim() != 5 or tensor.shape[0] != 2:
+    shape = list(tensor.shape)
+    if len(shape) != 5 or shape[0] != 2:
         wanted = "[2, num_blocks, block_size, num_kv_heads, head_dim]"
-        raise ValueError(f"the tensor of layer {layer} must be {wanted}, got shape {list(tensor.shape)}")
-    for name in ("shape", "dtype", "device"):
-        mine, wanted = getattr(tensor, name), getattr(first, name)
-        if mine != wanted:
-            raise ValueError(f"the tensor of layer {layer} must have {name} {wanted} as layer 0, got {mine}")
+        raise ValueError(f"the tensor of layer {layer} must be {wanted}, got shape {shape}")
+    mine = {"shape": shape, "dtype": tensor.dtype, "device": tensor.device}
+    for name, expected in {"shape": list(first.shape), "dtype": first.dtype, "device": first.device}.items():
+        if mine[name] != expected:
+            raise ValueError(f"the tensor of layer {layer} must have {name} {expected} as layer 0, got {mine[name]}")
     if not (tensor[0].is_contiguous() and tensor[1].is_contiguous()):
         raise ValueError(f"the K and the V of layer {layer} must be contiguous, got strides {tensor.stride()}")
 

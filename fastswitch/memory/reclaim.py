@@ -1,9 +1,9 @@
 """Whose copy is given up when a tier runs short.
 
-Ours. On the device only *clean* copies are given up: evicted, no job, the host has all that the device has. On the host,
-in this order: copies that are redundant because the device copy of a resident segment is right, best-ranked holder first
-(it leaves last, so it misses its host copy last); then copies of idle conversations, lowest rank first. A copy that a job
-reads or writes is never given up. What is asked for is there in full or nothing is touched.
+Ours. On the device only *clean* copies are given up: evicted, no job, the host has all that the device has. On the
+host, in this order: copies that are redundant because the device copy is right and stays, best-ranked holder first (it
+leaves last, so it misses its host copy last); then clean copies of idle conversations, on both tiers, lowest rank
+first. A copy that a job reads or writes is never given up. What is asked for is there in full or nothing is touched.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Reclaimer:
     def prefer(self, segment_ids: Iterable[Hashable]) -> None:
         """Say who matters, best first; unnamed segments come after all named ones."""
         self._rank = {}
-        for position, segment_id in enumerate(segment_ids):
-            self._rank.setdefault(segment_id, position)
+        for segment_id in segment_ids:
+            self._rank.setdefault(segment_id, len(self._rank))
 
     def is_clean(self, segment: Segment) -> bool:
         """Whether the segment's device blocks can be given back at once."""
@@ -47,11 +47,16 @@ class Reclaimer:
         """Device blocks that the clean ones among ``segments`` hold."""
         return sum(self._device.num_blocks(s.segment_id) for s in segments if self.is_clean(s))
 
+    def host_room(self, segments: Collection[Segment]) -> int:
+        """Host blocks that are free, or that ``segments`` may lose."""
+        return self._host.num_free + sum(self._host.num_blocks(s.segment_id) for s in self.host_victims(segments))
+
     def host_victims(self, segments: Collection[Segment]) -> list[Segment]:
         """Segments whose host copy may be given up, in that order."""
         held = [s for s in segments if s.job is None and self._host.num_blocks(s.segment_id)]
-        redundant = [s for s in held if s.resident and not self._lacks_on_device(s)]
-        idle = [s for s in held if s.idle and not s.resident]
+        # Not clean without a job: resident, or its swap-out failed. The device has all of it, and keeps it.
+        redundant = [s for s in held if not self.is_clean(s)]
+        idle = [s for s in held if s.idle and self.is_clean(s)]
         return sorted(redundant, key=self._position) + sorted(idle, key=self._position, reverse=True)
 
     def reclaim_device(self, num_blocks: int, segments: Collection[Segment], keep: Sequence[Segment]) -> None:
@@ -84,12 +89,9 @@ class Reclaimer:
         for segment in victims:
             if num_blocks <= self._host.num_free:
                 return
-            self._host.cut(segment.segment_id, 0)
-            if not segment.resident:  # what is left of it on the device is no longer backed by the host
+            if self.is_clean(segment):  # what is left of it on the device will not be backed by the host
                 self._device.cut(segment.segment_id, 0)
-
-    def _lacks_on_device(self, segment: Segment) -> bool:
-        return self._device.valid_len(segment.segment_id) < self._host.valid_len(segment.segment_id)
+            self._host.cut(segment.segment_id, 0)
 
     def _position(self, segment: Segment) -> int:
         return self._rank.get(segment.segment_id, len(self._rank))

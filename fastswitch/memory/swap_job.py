@@ -40,8 +40,8 @@ class SwapJob:
         job_id: counts up from 0 within one manager; the order of submission.
         request_id: for whom the copy is made.
         direction: device to host or host to device.
-        ranges: the tokens that the job makes valid at its destination, one entry a segment.
-        runs: ``[n, 3]`` int64, rows ``(src_start, dst_start, num_blocks)``; source and destination follow ``direction``.
+        ranges: the tokens that the job makes valid at its destination, one entry a segment of the request.
+        runs: ``[n, 3]`` int64, rows ``(src_start, dst_start, num_blocks)``, as ``direction`` says.
     """
 
     job_id: int

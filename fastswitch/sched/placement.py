@@ -1,12 +1,12 @@
 """Who holds device memory after this step: the residency decision.
 
-Ours. One walk over the requests, best first, with a ledger of the room: blocks that can be had *now* (free, or clean) and
-blocks that can be had *soon* (a copy out must land first). Rules, learned from other engines' bugs:
+Ours. One walk over the requests, best first, with a ledger of the room: blocks that can be had *now* (free, or clean)
+and blocks that can be had *soon* (a copy out must land first). Rules, learned from other engines' bugs:
 
 1. room = free + clean + vacating - what better-ranked requests claim: a lower rank never takes blocks that are being
    vacated for a higher one;
 2. a waiting request may preempt a running one; idle conversations go first, longest idle first, then the lowest rank;
-3. who came in stays until it has made a productive step;
+3. who came in stays until it has made a productive step; an idle one has none to make;
 4. who cannot grow sits out, and the lowest-ranked unprotected resident is evicted, be it the one that cannot grow;
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
    behind it stay.
@@ -138,7 +138,9 @@ class Residency:
         if not self._blocked:
             kept = min(request.device_blocks, self._soon)
             self._soon -= kept
-            self._claim(min(request.blocks_needed, self._now + self._soon))
+            lacking = request.device_blocks - kept + request.blocks_needed
+            self._blocked = lacking > self._now + self._soon
+            self._claim(min(lacking, self._now + self._soon))
 
     def _make_room(self, request: RequestView, need: int) -> bool:
         """Push out as few as needed, lowest first, so that ``need`` blocks are there now or soon; or nobody at all."""
@@ -175,4 +177,5 @@ class Residency:
 
 def _may_leave(request: RequestView) -> bool:
     resident = request.state in (RequestState.RUNNING, RequestState.IDLE)
-    return resident and not request.protected and request.device_blocks > 0
+    protected = request.protected and request.idle_since is None
+    return resident and not protected and request.device_blocks > 0

@@ -1,7 +1,7 @@
 """The four roles of a scheduler, each replaceable alone.
 
-Ours (DESIGN: residency and compute are two decisions). The ranker says who deserves memory, the evictor what happens to a
-victim, the packer who gets tokens this iteration, the accountant charges what was enacted.
+Ours (DESIGN: residency and compute are two decisions). The ranker says who deserves memory, the evictor what happens to
+a victim, the packer who gets tokens this iteration, the accountant charges what was enacted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The scheduler: two decisions a step, each a value.
 
-Ours. ``place`` decides residency (who holds device KV), ``pack`` decides compute (who gets tokens); so any packer composes
-with any ranker. The scheduler enacts nothing: the engine does, and tells the accountant what was enacted.
+Ours. ``place`` decides residency (who holds device KV), ``pack`` decides compute (who gets tokens); so any packer
+composes with any ranker. The scheduler enacts nothing: the engine does, and tells the accountant what was enacted.
 """
 
 from __future__ import annotations

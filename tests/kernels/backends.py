@@ -49,5 +49,5 @@ def make_pool(layout, num_blocks, block_shape, dtype, *, seed, device="cpu"):
 
 
 def same_bytes(left, right):
-    left, right = (tensor.clone(memory_format=torch.contiguous_format) for tensor in (left, right))
+    left, right = (tensor.cpu().clone(memory_format=torch.contiguous_format) for tensor in (left, right))
     return torch.equal(left.view(torch.uint8), right.view(torch.uint8))

@@ -1,0 +1,76 @@
+"""What ``fastswitch bench`` does around an experiment: progress, table, files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from fastswitch.engine.bench import Experiment, prepare
+from fastswitch.engine.options import BenchOptions
+from fastswitch.engine.plots import plot_tails
+from fastswitch.engine.report import LATENCIES, print_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["run_bench"]
+
+
+def run_bench(options: BenchOptions) -> None:
+    """Run, print and write; on Ctrl-C with what was measured so far, and the interrupt goes on."""
+    from rich.console import Console
+
+    errors = Console(stderr=True)
+    with errors.status("loading and measuring") if errors.is_terminal else _Quiet():
+        experiment = prepare(options)
+    try:
+        _run_with_progress(experiment, errors)
+    finally:
+        if experiment.results:
+            _publish(experiment)
+
+
+class _Quiet:
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_exception: object) -> None:
+        return
+
+
+def _run_with_progress(experiment: Experiment, console: Console) -> None:
+    """A bar on a terminal, nothing in a pipe."""
+    if not console.is_terminal:
+        experiment.run_all()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        bars = {run.name: progress.add_task(run.name, total=None, start=False) for run in experiment.runs}
+
+        def update(name: str, done: int, total: int) -> None:
+            progress.start_task(bars[name])
+            progress.update(bars[name], completed=done, total=total)
+
+        experiment.run_all(update)
+
+
+def _publish(experiment: Experiment) -> None:
+    from rich.console import Console
+
+    # In a pipe rich assumes 80 columns and would break the tables.
+    print_report(experiment, Console(width=None if sys.stdout.isatty() else 200))
+    options = experiment.options
+    if options.json is not None:
+        options.json.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")
+    if options.plot is not None:
+        link = experiment.spec.link
+        title = options.command if link is None else f"{options.command}   (link emulated)"
+        labels = dict(LATENCIES)
+        samples = {
+            run: {labels[metric]: seconds for metric, seconds in of_run.items()}
+            for run, of_run in experiment.samples.items()
+        }
+        plot_tails(samples, title, options.plot)

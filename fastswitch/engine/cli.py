@@ -1,0 +1,122 @@
+"""The command line: ``fastswitch bench`` and ``fastswitch generate``.
+
+Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so far).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from fastswitch.engine.attention import RefusedModelError
+from fastswitch.engine.options import BenchOptions
+from fastswitch.engine.usage import UsageError
+from fastswitch.engine.workloads import WorkloadError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fastswitch",
+    help="KV-cache context switching for LLM serving: compare ways to switch requests, or generate text.",
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """KV-cache context switching for LLM serving."""
+
+
+@app.command(epilog="Example: fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png")
+def bench(
+    model: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or *-shapes")] = "tiny",
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float64 for tiny on the cpu, else the model's own")] = None,
+    random_weights: Annotated[bool, typer.Option("--random-weights", help="draw weights instead of reading them")] = False,
+    workload: Annotated[str, typer.Option(help="synthetic, or a trace file (plain or gzip)")] = "synthetic",
+    conversations: Annotated[int | None, typer.Option(help="how many; synthetic: 24, a file: all")] = None,
+    min_turns: Annotated[int | None, typer.Option(help="drop shorter conversations; synthetic: 3")] = None,
+    scale: Annotated[float | None, typer.Option(help="factor on token lengths; synthetic: 0.05, a file: 1")] = None,
+    arrival: Annotated[str, typer.Option(help="what --rate counts: conversation or turn")] = "conversation",
+    rate: Annotated[float | None, typer.Option(help="arrivals per second (Poisson)")] = None,
+    think: Annotated[float | None, typer.Option(help="mean think time in seconds")] = None,
+    time_scale: Annotated[float | None, typer.Option(help="factor on recorded times")] = None,
+    policy: Annotated[str, typer.Option(help="fcfs or priority")] = "priority",
+    priority: Annotated[str, typer.Option(help="random or markov")] = "random",
+    frequency: Annotated[float, typer.Option(help="priority updates per iteration")] = 0.04,
+    packer: Annotated[str, typer.Option(help="prefill-first")] = "prefill-first",
+    token_budget: Annotated[int, typer.Option(help="tokens in one iteration")] = 8192,
+    device_tokens: Annotated[int | None, typer.Option(help="device pool; so small that requests are switched")] = None,
+    host_tokens: Annotated[int | None, typer.Option(help="host pool; 8 x the device's")] = None,
+    block_size: Annotated[int, typer.Option(help="tokens in a block")] = 16,
+    growth_blocks: Annotated[int, typer.Option(help="blocks a growing request reserves ahead")] = 60,
+    link: Annotated[str | None, typer.Option(help="emulated (cpu) or none")] = None,
+    call_us: Annotated[float | None, typer.Option(help="emulated cost of a copy call; 10 x 32 / layers")] = None,
+    link_gbps: Annotated[float | None, typer.Option(help="emulated bandwidth; as long beside an iteration as on an A10")] = None,
+    runs: Annotated[str | None, typer.Option(help="comma-separated; all")] = None,
+    seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write a PNG of the tails here")] = None,
+    check: Annotated[bool, typer.Option("--check", help="poison freed blocks, check invariants at each step (slow)")] = False,
+) -> None:
+    """Serve one workload with each run and compare tails, throughput and switches."""
+    from fastswitch.engine.bench_command import run_bench
+
+    given: dict[str, Any] = dict(locals())
+    given.pop("run_bench")
+    command = shlex.join(["fastswitch", *sys.argv[1:]])
+    run_bench(BenchOptions(command=command, **given))
+
+
+@app.command(epilog='Example: fastswitch generate --model ./my-model --prompt "Once upon a time"')
+def generate(
+    model: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or *-shapes")],
+    prompt: Annotated[str, typer.Option(help="text to continue")],
+    max_new_tokens: Annotated[int, typer.Option(help="length of the answer at most")] = 64,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="the model's own")] = None,
+) -> None:
+    """Continue a prompt greedily, as the model's own generate() would."""
+    from fastswitch.engine.generate import generate_text
+
+    generate_text(model, prompt, max_new_tokens=max_new_tokens, device=device, dtype=dtype)
+
+
+def main() -> None:
+    """The console script's entry: one line for every mistake."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # One core is left to the threads that copy; with two matmul threads on two cores they would take turns.
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    try:
+        status = typer.main.get_command(app).main(standalone_mode=False)
+    except (UsageError, WorkloadError, RefusedModelError) as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # click's own errors, wherever typer keeps click
+        if message is not None:
+            _fail(f"{message()} (see fastswitch --help)", getattr(error, "exit_code", 2))
+        if type(error).__name__ in {"Abort", "Exit"}:
+            raise SystemExit(getattr(error, "exit_code", 130)) from None
+        if os.environ.get("FASTSWITCH_TRACEBACK"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (FASTSWITCH_TRACEBACK=1 shows where)", 1)
+    raise SystemExit(status or 0)
+
+
+def _fail(message: str, status: int) -> None:
+    sys.stderr.write(f"fastswitch: {' '.join(message.split())}\n")
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The options of ``fastswitch bench``, checked.
+
+A default that depends on the model or the workload is None here and is decided where these are known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fastswitch.engine.usage import UsageError
+
+__all__ = ["BenchOptions"]
+
+# option |-> (smallest value, whether that value itself is allowed); None is always allowed
+LIMITS: dict[str, tuple[float, bool]] = {
+    "conversations": (1, True),
+    "min_turns": (1, True),
+    "scale": (0, False),
+    "rate": (0, False),
+    "think": (0, True),
+    "time_scale": (0, False),
+    "frequency": (0, False),
+    "token_budget": (1, True),
+    "device_tokens": (1, True),
+    "host_tokens": (1, True),
+    "block_size": (1, True),
+    "growth_blocks": (1, True),
+    "call_us": (0, True),
+    "link_gbps": (0, False),
+    "seed": (0, True),
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "policy": ("fcfs", "priority"),
+    "priority": ("random", "markov"),
+    "packer": ("prefill-first",),
+    "arrival": ("conversation", "turn"),
+    "link": ("emulated", "none"),
+    "device": ("cpu", "cuda"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """As on the command line, dashes as underscores.
+
+    Raises:
+        UsageError: a value is outside its range or unknown, in one line.
+    """
+
+    command: str
+    model: str = "tiny"
+    device: str = "cpu"
+    dtype: str | None = None
+    random_weights: bool = False
+    workload: str = "synthetic"
+    conversations: int | None = None
+    min_turns: int | None = None
+    scale: float | None = None
+    arrival: Literal["conversation", "turn"] = "conversation"
+    rate: float | None = None
+    think: float | None = None
+    time_scale: float | None = None
+    policy: str = "priority"
+    priority: str = "random"
+    frequency: float = 0.04
+    packer: str = "prefill-first"
+    token_budget: int = 8192
+    device_tokens: int | None = None
+    host_tokens: int | None = None
+    block_size: int = 16
+    growth_blocks: int = 60
+    link: str | None = None
+    call_us: float | None = None
+    link_gbps: float | None = None
+    runs: str | None = None
+    seed: int = 0
+    json: Path | None = None
+    plot: Path | None = None
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (least, inclusive) in LIMITS.items():
+            _check_number(name, getattr(self, name), least, inclusive=inclusive)
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in known:
+                raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
+        if self.frequency > 1:
+            raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
+        if self.device == "cuda" and (self.link == "emulated" or self.call_us is not None or self.link_gbps is not None):
+            raise UsageError("--device cuda has a real link: leave out --link emulated, --call-us and --link-gbps")
+
+    @property
+    def emulates_link(self) -> bool:
+        """Whether copies cost what they would on a link: on a CPU, unless told otherwise."""
+        return self.device == "cpu" and self.link != "none"
+
+    def policy_summary(self) -> dict[str, object]:
+        """Who is served first, for the JSON."""
+        if self.policy == "fcfs":
+            return {"policy": "fcfs", "packer": self.packer, "token_budget": self.token_budget}
+        return {
+            "policy": self.policy,
+            "priority": self.priority,
+            "frequency": self.frequency,
+            "packer": self.packer,
+            "token_budget": self.token_budget,
+        }
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_number(name: str, value: float | None, least: float, *, inclusive: bool) -> None:
+    if value is None:
+        return
+    if not math.isfinite(value) or value < least or (value == least and not inclusive):
+        bound = f"at least {least:g}" if inclusive else f"above {least:g}"
+        raise UsageError(f"{_flag(name)} must be a number {bound}, got {value:g}")
