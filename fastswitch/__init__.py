@@ -1,3 +1,3 @@
-"""Fast KV-cache context switching for LLM serving. Import the parts: ``fastswitch.memory``, ``.kernels``, ``.sched``, ``.engine``."""
+"""Fast KV-cache context switching for LLM serving; import its parts: ``memory``, ``kernels``, ``sched``, ``engine``."""
 
 __version__ = "0.1.0"

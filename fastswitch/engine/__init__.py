@@ -1,4 +1,4 @@
-"""Puts the parts together: step loop, swaps on threads of their own, metrics. Needs torch; models and pictures need more."""
+"""Puts the parts together: step loop, swaps on threads of their own, metrics. Needs torch; models need more."""
 
 from fastswitch.engine.adaptive import AdaptiveSwapIn, SwapInMode
 from fastswitch.engine.clock import Clock, RealClock

@@ -1,9 +1,9 @@
 """Overlap a swap-in with the running batch, or wait for it?
 
-Paper: FastSwitch (arXiv 2411.18424) chooses per iteration from recent swap activity: with few, short requests waiting and
-       running the bigger batch wins.
-Ours:  the rule. A landing is seen at the next iteration, so overlapping costs the request at least one; waiting costs the
-       batch the copy. Wait when the expected copy is shorter than a quarter of the last iteration.
+Paper: FastSwitch (arXiv 2411.18424) chooses per iteration from recent swap activity: with few, short requests waiting
+       and running the bigger batch wins.
+Ours:  the rule. A landing is seen at the next iteration, so overlapping costs the request at least one; waiting costs
+       the batch the copy. Wait when the expected copy is shorter than a quarter of the last iteration.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import enum
 
 __all__ = ["AdaptiveSwapIn", "SwapInMode"]
 
-WAIT_FRACTION = 0.25  # of an iteration; DESIGN's starting rule
+WAIT_FRACTION = 0.25  # of an iteration; a starting rule, not measured
 SMOOTHING = 0.2  # weight of the newest copy in the running average
 
 

@@ -1,8 +1,8 @@
 """Our attention inside a transformers model.
 
-transformers hands each layer's rotated queries and keys to a registered function; ours writes the keys and values into the
-pool's blocks and attends over the block tables. What a step needs travels as a keyword argument of the forward pass, so
-there is no global state.
+transformers hands each layer's rotated queries and keys to a registered function; ours writes the keys and values into
+the pool's blocks and attends over the block tables. What a step needs travels as a keyword argument of the forward
+pass, so there is no global state.
 """
 
 from __future__ import annotations

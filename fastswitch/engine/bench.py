@@ -1,6 +1,6 @@
 """One experiment: a workload served by each run, on the same pools, with the same policy and arrivals.
 
-Ours. What it returns is the contract's JSON (DESIGN §9) as a dict; ``report`` and ``plots`` draw it.
+Ours. What it returns is the JSON contract of docs/design.md as a dict; ``report`` and ``plots`` draw it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ class Experiment:
             "schema": 1,
             "command": self.options.command,
             "environment": environment(self.model.model.device),
-            "model": {"name": self.model.name, "dtype": self.spec.layout.dtype, "kv_token_bytes": self.spec.layout.token_bytes},
+            "model": {
+                "name": self.model.name,
+                "dtype": self.spec.layout.dtype,
+                "kv_token_bytes": self.spec.layout.token_bytes,
+            },
             "link": None if link is None else {"emulated": True, "call_us": link.call_us, "gbps": link.gbps},
             "raw_copy_ms": self.raw_copy_ms,
             "pools": {
@@ -108,7 +112,9 @@ class Experiment:
             replay = Replay(engine, self.workload, self.plan, self.model.vocab_size, after_step)
             replay.run()
             if any(_held(engine).values()):
-                raise RuntimeError(f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free")
+                raise RuntimeError(
+                    f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free"
+                )
             self.turn_tokens[run.name] = {key: turn.generated for key, turn in replay.turns.items()}
             return self._figures(run, engine, replay, peaks)
 
@@ -192,7 +198,7 @@ def load_workload(options: BenchOptions, model: LoadedModel) -> Workload:
             seed=options.seed, conversations=options.conversations or 24, min_turns=options.min_turns or 3
         )
         return select(drawn, scale=0.05 if options.scale is None else options.scale, seed=options.seed)
-    read = read_workload(Path(options.workload), encode=lambda text: model.encode(text), seed=options.seed)
+    read = read_workload(Path(options.workload), encode=model.encode, seed=options.seed)
     return select(
         read,
         conversations=options.conversations,

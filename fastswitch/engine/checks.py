@@ -1,7 +1,7 @@
 """Run-time checks: freed blocks are poisoned, and what must always hold is asserted.
 
-Ours (DESIGN §10). Greedy tokens alone are a weak witness of a misplaced block; NaN in every block that nobody owns, and in every block
-that was handed out and not yet written, is a strong one.
+Ours (DESIGN §10). Greedy tokens alone are a weak witness of a misplaced block; NaN in every block that nobody owns, and
+in every block that was handed out and not yet written, is a strong one.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastswitch.engine.engine import Engine
-from fastswitch.memory import BlockAllocator, BlockGroup
+from fastswitch.engine.request import Request
+from fastswitch.memory import BlockAllocator, BlockGroup, KVCacheManager, SwapDirection
 from fastswitch.memory.pool import KVPool
+from fastswitch.sched import RequestState
 
-__all__ = ["PoisoningAllocator", "check_engine"]
+__all__ = ["InvariantChecker", "PoisoningAllocator", "check_all_free", "check_engine"]
 
 
 class PoisoningAllocator:
     """An allocator that writes NaN into each block that it hands out or takes back; satisfies ``BlockAllocator``.
+
+    Blocks are taken back when the copies that use them have landed, so no copy sees the poison.
 
     Args:
         allocator: does the allocating.
@@ -29,7 +34,7 @@ class PoisoningAllocator:
     def __init__(self, allocator: BlockAllocator, pool: KVPool) -> None:
         self._allocator = allocator
         self._pool = pool
-        pool.poison(np.arange(pool.num_blocks))
+        self._poison(np.arange(pool.num_blocks, dtype=np.int32))
 
     @property
     def num_blocks(self) -> int:
@@ -49,7 +54,7 @@ class PoisoningAllocator:
         """Append blocks to ``owner``, poisoned."""
         groups = self._allocator.allocate(owner, num_blocks)
         for group in groups:
-            self._pool.poison(np.arange(group.start, group.end))
+            self._poison(np.arange(group.start, group.start + group.num_blocks, dtype=np.int32))
         return groups
 
     def groups(self, owner: Hashable) -> tuple[BlockGroup, ...]:
@@ -64,7 +69,7 @@ class PoisoningAllocator:
         """Keep the first blocks, poison the rest."""
         gone = self._allocator.block_ids(owner)[num_blocks:]
         self._allocator.truncate(owner, num_blocks)
-        self._pool.poison(gone)
+        self._poison(gone)
 
     def split(self, owner: Hashable, at_block: int, new_owner: Hashable) -> None:
         """Blocks from ``at_block`` on change hands, bytes and all."""
@@ -74,13 +79,78 @@ class PoisoningAllocator:
         """Give everything back, poisoned."""
         gone = self._allocator.block_ids(owner)
         self._allocator.free(owner)
-        self._pool.poison(gone)
+        self._poison(gone)
 
     def check_invariants(self) -> None:
         """Assert the allocator's invariants."""
         self._allocator.check_invariants()
 
+    def _poison(self, block_ids: NDArray[np.int32]) -> None:
+        if self._pool.pinned:
+            torch.cuda.synchronize()  # the host writes at once, and a copy that was fenced may still read
+        self._pool.poison(block_ids)
+
 
 def check_engine(engine: Engine) -> None:
-    """Assert DESIGN §10.1 and §10.4: each pool is partitioned, and no copy claims more than was committed or landed."""
+    """Assert DESIGN §10.1 and what of §10.4 one look can tell, on both tiers.
+
+    Raises:
+        AssertionError: if the engine is inconsistent, which is a bug of ours.
+    """
     engine.kv.check_invariants()
+    for request in engine.requests:
+        _check_request(engine.kv, request)
+
+
+def check_all_free(engine: Engine) -> None:
+    """Assert that nobody holds a block and nothing is in flight, as when every conversation has ended."""
+    assert engine.num_in_flight == 0, f"{engine.num_in_flight} copies are in flight"
+    for name, tier in (("device", engine.kv.device), ("host", engine.kv.host)):
+        total = tier.allocator.num_blocks
+        assert tier.num_free == total, f"{name}: {tier.num_free} of {total} blocks are free"
+
+
+class InvariantChecker:
+    """Watches an engine from its start: ``check`` after each step also sees what changed since the one before.
+
+    Args:
+        engine: fresh.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._num_reports = 0
+        self._host_valid_len: dict[Hashable, int] = {}  # request_id |-> at the last check
+
+    def check(self) -> None:
+        """As ``check_engine``, and a host copy became no longer than what landed since the last check (§10.4)."""
+        check_engine(self._engine)
+        reports = self._engine.counts.reports
+        limit = dict(self._host_valid_len)
+        for report in reports[self._num_reports :]:
+            if report.job.direction is SwapDirection.SWAP_OUT:
+                for entry in report.job.ranges:
+                    limit[entry.segment_id] = max(limit.get(entry.segment_id, 0), entry.end_token)
+        self._num_reports = len(reports)
+        self._host_valid_len = {request.request_id: request.host_valid_len for request in self._engine.requests}
+        for request_id, valid_len in self._host_valid_len.items():
+            landed = limit.get(request_id, 0)
+            assert valid_len <= landed, f"request {request_id}: {valid_len} tokens on the host, {landed} landed"
+
+
+def _check_request(kv: KVCacheManager, request: Request) -> None:
+    name, state = f"request {request.request_id} ({request.state.value})", request.state
+    committed = max(request.device_valid_len, request.host_valid_len)
+    assert committed <= request.high_water <= request.num_tokens, (
+        f"{name}: {committed} tokens, {request.high_water} made"
+    )
+    moving = state in (RequestState.SWAPPING_IN, RequestState.SWAPPING_OUT)
+    assert moving == (request.job is not None), f"{name}: job {request.job}"
+    resident = state in (RequestState.RUNNING, RequestState.IDLE, RequestState.WAITING)
+    assert resident == kv.is_resident(request.request_id), f"{name}: resident {kv.is_resident(request.request_id)}"
+    if state is RequestState.WAITING:
+        assert request.device_blocks == 0, f"{name}: holds {request.device_blocks} device blocks"
+    if state is RequestState.SWAPPED:
+        lacking = request.device_valid_len - request.host_valid_len
+        assert lacking <= 0, f"{name}: the host lacks {lacking} tokens"
+    assert not (request.protected and request.turn is None), f"{name}: protected with nothing to compute"

@@ -1,6 +1,7 @@
 """The command line: ``fastswitch bench`` and ``fastswitch generate``.
 
-Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so far).
+Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so
+far).
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def bench(
     model: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or *-shapes")] = "tiny",
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float64 for tiny on the cpu, else the model's own")] = None,
-    random_weights: Annotated[bool, typer.Option("--random-weights", help="draw weights instead of reading them")] = False,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="draw weights instead of reading them")
+    ] = False,
     workload: Annotated[str, typer.Option(help="synthetic, or a trace file (plain or gzip)")] = "synthetic",
     conversations: Annotated[int | None, typer.Option(help="how many; synthetic: 24, a file: all")] = None,
     min_turns: Annotated[int | None, typer.Option(help="drop shorter conversations; synthetic: 3")] = None,
@@ -60,12 +63,16 @@ def bench(
     growth_blocks: Annotated[int, typer.Option(help="blocks a growing request reserves ahead")] = 60,
     link: Annotated[str | None, typer.Option(help="emulated (cpu) or none")] = None,
     call_us: Annotated[float | None, typer.Option(help="emulated cost of a copy call; 10 x 32 / layers")] = None,
-    link_gbps: Annotated[float | None, typer.Option(help="emulated bandwidth; as long beside an iteration as on an A10")] = None,
+    link_gbps: Annotated[
+        float | None, typer.Option(help="emulated bandwidth; as long beside an iteration as on an A10")
+    ] = None,
     runs: Annotated[str | None, typer.Option(help="comma-separated; all")] = None,
     seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
     plot: Annotated[Path | None, typer.Option(help="write a PNG of the tails here")] = None,
-    check: Annotated[bool, typer.Option("--check", help="poison freed blocks, check invariants at each step (slow)")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="poison freed blocks, check invariants at each step (slow)")
+    ] = False,
 ) -> None:
     """Serve one workload with each run and compare tails, throughput and switches."""
     from fastswitch.engine.bench_command import run_bench
@@ -84,7 +91,7 @@ def generate(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="the model's own")] = None,
 ) -> None:
-    """Continue a prompt greedily, as the model's own generate() would."""
+    """Continue a prompt greedily, with the tokens that the model's own loop would give."""
     from fastswitch.engine.generate import generate_text
 
     generate_text(model, prompt, max_new_tokens=max_new_tokens, device=device, dtype=dtype)

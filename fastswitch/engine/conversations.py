@@ -1,6 +1,7 @@
 """Conversations and their turns: who has something to compute, and what comes next.
 
-Ours. A conversation is one request for as long as it lives. Its history is what was submitted and what the engine generated.
+Ours. A conversation is one request for as long as it lives. Its history is what was submitted and what the engine
+generated.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class Conversations:
             return
         request.turn.ended = True
         request.turn = None
+        request.protected = False  # a cancelled turn will never make the step that it was protected for
         request.turn_ended = self._clock.now()
         self.changed = True
         if request.queued:

@@ -1,10 +1,10 @@
 """One job's copies on one stream, with the events that make them safe.
 
-Ours; the order is the point (two published engines record the landing event before the copies it stands for, another copied
-KV that was not yet written in 150 of 150 runs):
+Ours; the order is the point. Two published engines record the landing event before the copies it stands for, another
+copied KV that was not yet written in 150 of 150 runs. So:
 
-1. the copy stream waits for the event that the submitter recorded on its compute stream: what is read has been written, and
-   what is overwritten has been read;
+1. the copy stream waits for the event that the submitter recorded on its compute stream: what is read has been written,
+   and what is overwritten has been read;
 2. the copies are enqueued;
 3. the landing event is recorded after them.
 """
@@ -60,7 +60,8 @@ class Copier:
             raise ValueError(f"unknown transfer {way!r}: known are {', '.join(sorted(TRANSFERS))}")
         device, host = device_pool.layout, host_pool.layout
         if device.block_bytes != host.block_bytes:
-            raise ValueError(f"blocks must have the same bytes: {device.block_bytes} on the device, {host.block_bytes} on the host")
+            sizes = f"{device.block_bytes} on the device, {host.block_bytes} on the host"
+            raise ValueError(f"blocks must have the same bytes: {sizes}")
         if device.order != host.order:
             raise ValueError(f"{way} copies between pools of one order, got {device.order} and {host.order}")
         self._planes = {SwapDirection.SWAP_OUT: (device_pool.planes, host_pool.planes)}
@@ -86,7 +87,11 @@ class Copier:
         queue_s = self._clock.now() - submission.submitted_s
         stream.wait(submission.compute_done)
         copy_start = stream.record()
-        count = stream.run(lambda: self._transfer(source, destination, job.runs))
+        try:
+            count = stream.run(lambda: self._transfer(source, destination, job.runs))
+        except BaseException:
+            stream.record().synchronize()
+            raise
         if self._link is not None:
             layout = self._layout
             self._clock.sleep(self._link.cost_s(self._way, job.runs, layout.pieces_per_block, layout.piece_bytes))

@@ -1,20 +1,20 @@
 """The reference engine: turns in, tokens out, KV moved between the tiers as the scheduler says.
 
-Ours. This file is the public surface; ``step_loop`` holds the step, ``conversations`` the turns, ``switcher`` the switches.
-Greedy decoding; an answer has exactly the length asked for. All methods are called from one thread.
+Ours. This file is the public surface; ``step_loop`` holds the step, ``conversations`` the turns, ``switcher`` the
+switches. Greedy decoding; an answer has exactly the length asked for. All methods are called from one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from fastswitch.engine.adaptive import AdaptiveSwapIn
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import Executor
-from fastswitch.engine.request import Turn
 from fastswitch.engine.replay import Replay
-from fastswitch.engine.step_loop import StepLoop
+from fastswitch.engine.request import Request, Turn
+from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
@@ -88,6 +88,7 @@ class Engine:
         turn, request = self._conversations.submit(list(tokens), max_new_tokens, when, client_id, conversation_id)
         if priority is not None:
             request.priority = priority
+            self._conversations.changed = True
         return turn.turn_id
 
     def step(self) -> bool:
@@ -107,7 +108,7 @@ class Engine:
 
         Raises:
             KeyError: if there is no such turn.
-            DeadlockError: if the turn can never go on.
+            DeadlockError: if the turn can never go on, be it that it is suspended.
         """
         turn = self._conversations.turn(turn_id)
         given = 0
@@ -117,6 +118,8 @@ class Engine:
                 given += 1
             if turn.ended:
                 return
+            if self._conversations.live(turn_id).suspended:
+                raise DeadlockError(f"turn {turn_id} is suspended: resume it")
             if not self.step():
                 self.wait_for_work()
 
@@ -161,6 +164,11 @@ class Engine:
         replay = Replay(self, workload, plan, vocab_size)
         replay.run()
         return replay
+
+    @property
+    def requests(self) -> Collection[Request]:
+        """The conversations that have not ended, read-only for callers; for checks."""
+        return self._conversations.requests
 
     @property
     def num_in_flight(self) -> int:

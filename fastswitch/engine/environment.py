@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 import subprocess
@@ -20,7 +20,7 @@ __all__ = ["environment"]
 def environment(device: torch.device) -> dict[str, Any]:
     """What a reader needs to judge a figure: date, commit, versions, processor, GPU."""
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "fastswitch": __version__,
         "commit": _commit(),
         "python": platform.python_version(),

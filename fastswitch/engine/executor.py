@@ -1,7 +1,7 @@
 """What an iteration is made of, and who computes it.
 
-Ours. An executor turns known tokens into KV and next tokens; it knows neither queues nor copies. ``ModelExecutor`` runs a
-model, a simulator returns forced tokens.
+Ours. An executor turns known tokens into KV and next tokens; it knows neither queues nor copies. ``ModelExecutor`` runs
+a model, a simulator returns forced tokens.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Synchronous swaps: the engine's own thread copies, and stands still meanwhile.
 
-Paper: what vLLM 0.3 does, the base of FastSwitch's evaluation. Ours: the same protocol as the threads', so that a run differs in
-this alone.
+Paper: what vLLM 0.3 does, the base of FastSwitch's evaluation. Ours: the same protocol as the threads', so that a run
+differs in this alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An emulated link between the tiers, for machines where device and host are the same memory.
 
-Ours. On a CPU a copy costs next to nothing beside an iteration, so no scheduling effect of a link would show. The real bytes
-are moved, then the issuing thread sleeps for what the job would cost on a link: ``max(call_us, bytes / link)`` for each copy
-call, once a job. Figures made this way say "link emulated".
+Ours. On a CPU a copy costs next to nothing beside an iteration, so no scheduling effect of a link would show. The real
+bytes are moved, then the issuing thread sleeps for what the job would cost on a link: ``max(call_us, bytes / link)``
+for each copy call, once a job. Figures made this way say "link emulated".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What this machine does with this model, measured once before the runs.
 
-Ours. Three things: how fast it prefills and decodes, which sets the load; what link would make a 500-token swap as long,
-beside an iteration, as on an A10; and what the same copies really cost here, which is printed beside.
+Ours. Three things: how fast it prefills and decodes, which sets the load; what link would make a 500-token swap as
+long, beside an iteration, as on an A10; and what the same copies really cost here, which is printed beside.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SWAP_TOKENS = 500
 REPEATS = 5
 
 # Llama-3-8B on an A10, bf16: 128 KiB of KV a token over 80 % of PCIe 4.0 x16 (32 GB/s a way); an iteration reads
-# 16.06 GB of weights at 80 % of 600 GB/s and takes 3 ms besides (DESIGN's declared assumptions).
+# 16.06 GB of weights at 80 % of 600 GB/s and takes 3 ms besides (docs/design.md, declared assumptions).
 A10_SWAP_S = SWAP_TOKENS * 131072 / (0.8 * 32e9)
 A10_ITERATION_S = 16.06e9 / (0.8 * 600e9) + 0.003
-A10_CALL_US = 10.0  # to dispatch one copy (PAPER: about 10 us)
+A10_CALL_US = 10.0  # to dispatch one copy: about 10 us, by a digest of the paper
 A10_LAYERS = 32
 
 
@@ -108,7 +108,9 @@ def raw_copy_ms(layout: KVLayout, device: torch.device) -> dict[str, float]:
     return result
 
 
-def _copy(transfer: Callable[..., object], source: object, destination: object, runs: object, device: torch.device) -> None:
+def _copy(
+    transfer: Callable[..., object], source: object, destination: object, runs: object, device: torch.device
+) -> None:
     transfer(source, destination, runs)
     if device.type == "cuda":
         torch.cuda.synchronize(device)

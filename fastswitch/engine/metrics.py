@@ -1,8 +1,8 @@
 """The figures of a run, in the contract's names.
 
-Ours. TTFT: from a turn's arrival to its first token. TBT: between consecutive tokens of a turn, wherever its KV was; resident TBT
-leaves out gaps in which it was off the device, so it shows what others' switches do to a request. A percentile with
-fewer than 5 / (1 - p) samples is not a figure and is None.
+Ours. TTFT: from a turn's arrival to its first token. TBT: between consecutive tokens of a turn, wherever its KV was;
+resident TBT leaves out gaps in which it was off the device, so it shows what others' switches do to a request. A
+percentile with fewer than 5 / (1 - p) samples is not a figure and is None.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def tail(samples: Sequence[float]) -> Tail:
     result: Tail = {"n": len(samples)}
     for name in PERCENTILES:
         fraction = float(name[1:]) / 100
-        enough = len(samples) * (1 - fraction) >= SAMPLES_BEYOND - 1e-9 or (name == "p50" and len(samples) >= 1)
+        enough = len(samples) * (1 - fraction) >= SAMPLES_BEYOND - 1e-9
         result[name] = float(np.percentile(samples, fraction * 100)) if enough else None
     result["max"] = float(max(samples)) if samples else None
     return result

@@ -1,7 +1,7 @@
 """Runs any transformers causal language model over a pool of KV blocks.
 
-The batch is one flattened ragged row: prompts, pieces of prompts and decodes side by side, told apart by positions and block
-tables. Ours: at load one forward pass probes that every layer calls our attention, and tells the KV's shape; a
+The batch is one flattened ragged row: prompts, pieces of prompts and decodes side by side, told apart by positions and
+block tables. Ours: at load one forward pass probes that every layer calls our attention, and tells the KV's shape; a
 model that keeps state elsewhere is refused with the layers that did not call.
 """
 
@@ -72,7 +72,8 @@ def probe(model: Any) -> _Probe:
             f"{name}: layers {silent} of {num_layers} do not call our attention, so their state could not be switched"
         )
     if len(set(seen.shapes.values())) > 1:
-        raise RefusedModelError(f"{name}: layers differ in KV shape {sorted(set(seen.shapes.values()))}; one pool needs one")
+        shapes = sorted(set(seen.shapes.values()))
+        raise RefusedModelError(f"{name}: layers differ in KV shape {shapes}; one pool needs one")
     return seen
 
 
@@ -124,7 +125,8 @@ class ModelExecutor:
             device=device,
         )
         ids = torch.tensor([[token for entry in batch for token in entry.token_ids]], device=device)
-        positions = torch.tensor([[p for e in batch for p in range(e.start, e.start + len(e.token_ids))]], device=device)
+        spans = [range(end - length, end) for end, length in zip(seq_lens, query_lens, strict=True)]
+        positions = torch.tensor([[position for span in spans for position in span]], device=device)
         ends = torch.tensor(query_lens).cumsum(0) - 1
         rows = ends[[entry.samples for entry in batch]].to(device)
         if not len(rows):
@@ -136,4 +138,5 @@ class ModelExecutor:
             logits_to_keep=rows,
             fastswitch_context=PagedContext(self._pool, plan),
         )
-        return out.logits[0][: sum(entry.samples for entry in batch)]
+        logits: torch.Tensor = out.logits[0]
+        return logits[: sum(entry.samples for entry in batch)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,18 +47,17 @@ class LoadedModel:
         """Layers."""
         return int(self.model.config.get_text_config(decoder=True).num_hidden_layers)
 
-    @property
-    def encode(self) -> Callable[[str], list[int]]:
+    def encode(self, text: str) -> list[int]:
         """Text to token ids: with the model's tokenizer, or as UTF-8 bytes where it has none.
 
         Raises:
             UsageError: if there is no tokenizer and the vocabulary has less than 256 ids.
         """
         if self.tokenizer is not None:
-            return lambda text: list(self.tokenizer.encode(text, add_special_tokens=False))
+            return list(self.tokenizer.encode(text, add_special_tokens=False))
         if self.vocab_size < 256:
             raise UsageError(f"model {self.name} has no tokenizer and {self.vocab_size} ids: UTF-8 bytes need 256")
-        return lambda text: list(text.encode())
+        return list(text.encode())
 
 
 def load_model(name: str, *, device: str, dtype: str | None, random_weights: bool, seed: int) -> LoadedModel:
@@ -154,7 +152,9 @@ def _why_not(name: str, error: Exception, *, local: bool) -> str:
     if Path(name).is_dir():
         return f"--model {name} is no causal language model that transformers can load: {_first_line(error)}"
     if local:
-        return f"--model {name} is neither a folder nor in the local cache, and the hub cannot be reached: pass a folder"
+        return (
+            f"--model {name} is neither a folder nor in the local cache, and the hub cannot be reached: pass a folder"
+        )
     return f"--model {name} could not be loaded from the hub: {_first_line(error)}"
 
 

@@ -90,7 +90,9 @@ class BenchOptions:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
         if self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
-        if self.device == "cuda" and (self.link == "emulated" or self.call_us is not None or self.link_gbps is not None):
+        if self.device == "cuda" and (
+            self.link == "emulated" or self.call_us is not None or self.link_gbps is not None
+        ):
             raise UsageError("--device cuda has a real link: leave out --link emulated, --call-us and --link-gbps")
 
     @property

@@ -1,7 +1,7 @@
 """Serves a timed workload: each turn is submitted when its time has come, each conversation ended after its last one.
 
-Ours. Time in which nothing can run and nothing is in flight is skipped; a turn's arrival is the planned one, also when the
-engine was in the middle of an iteration then.
+Ours. Time in which nothing can run and nothing is in flight is skipped; a turn's arrival is the planned one, also when
+the engine was in the middle of an iteration then.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ class Replay:
         self._settle()
 
     def _submit_due(self) -> None:
-        now = self._engine.clock.now() - self._start_s
-        while self._arrivals and self._arrivals[0][0] <= now:
+        now = self._engine.clock.now()
+        # the very sum that the clock skips to, or rounding could leave it a hair too early for ever
+        while self._arrivals and self._start_s + self._arrivals[0][0] <= now:
             when, index, turn_index = heapq.heappop(self._arrivals)
             conversation = self._workload.conversations[index]
             turn_id = self._engine.submit(

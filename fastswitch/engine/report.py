@@ -47,7 +47,9 @@ def _head(experiment: Experiment) -> str:
     linked = (
         f"link emulated: {link.call_us:g} us a call, {link.gbps:.3g} GB/s"
         if link
-        else "link real" if spec.model.model.device.type == "cuda" else "no link: copies within one memory"
+        else "link real"
+        if spec.model.model.device.type == "cuda"
+        else "no link: copies within one memory"
     )
     return (
         f"{linked} | model {spec.model.name} {spec.layout.dtype}, {spec.layout.token_bytes} B of KV a token | "
@@ -132,7 +134,9 @@ def _verdicts(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> list
     if failed:
         lines.append(f"{failed} copies failed; their requests were recomputed")
     if experiment.same_tokens():
-        lines.append(f"all {len(runs)} runs gave the same tokens: sha256 {runs[0]['tokens_sha256'][:16]}" if runs else "")
+        lines.append(
+            f"all {len(runs)} runs gave the same tokens: sha256 {runs[0]['tokens_sha256'][:16]}" if runs else ""
+        )
     else:
         lines += [difference for run in runs[1:] if (difference := first_difference(experiment, run["name"]))]
     return lines
@@ -148,8 +152,8 @@ def first_difference(experiment: Experiment, name: str) -> str | None:
                 gap, spread = _logit_gap(experiment, base, key, position)
                 verdict = "a near tie" if gap < NEAR_TIE * spread else "NOT a near tie"
                 return (
-                    f"{name} differs from {base_name} at conversation {key[0]}, turn {key[1]}, token {position}: {theirs} "
-                    f"for {ours}; top-2 logit gap {gap:.3g} of a spread of {spread:.3g}: {verdict}"
+                    f"{name} differs from {base_name} at conversation {key[0]}, turn {key[1]}, token {position}: "
+                    f"{theirs} for {ours}; top-2 logit gap {gap:.3g} of a spread of {spread:.3g}: {verdict}"
                 )
     return None
 

@@ -1,7 +1,7 @@
 """A request: one conversation with at most one turn to compute, and the unit that is scheduled.
 
-Ours. Between two turns it is idle: it has nothing to compute, ranks last, and leaves the device when somebody needs the room;
-no second mechanism serves multi-turn conversations. Everything about its KV is asked of the manager.
+Ours. Between two turns it is idle: it has nothing to compute, ranks last, and leaves the device when somebody needs the
+room; no second mechanism serves multi-turn conversations. Everything about its KV is asked of the manager.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Request:
         suspended: held off the device by its owner.
         left_device: was evicted since its last token.
         high_water: tokens whose KV existed once; computing below it is recomputing.
+        charged: tokens that its client was charged for, prompts and answers alike.
         turn_ended: when the turn before ended, in seconds of the engine's clock.
         ending: release it when the running turn ends.
     """
@@ -76,6 +77,7 @@ class Request:
     suspended: bool = False
     left_device: bool = False
     high_water: int = 0
+    charged: int = 0
     turn_ended: float = 0.0
     ending: bool = False
 

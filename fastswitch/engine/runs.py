@@ -1,6 +1,6 @@
 """The runs that are compared: each is one engine, built from the parts that its row names.
 
-Ours (DESIGN §8). All share ranker, packer, budget, pools and workload. ``+async``, ``paper`` and ``fastswitch`` each change the row
+Ours. All share ranker, packer, budget, pools and workload. ``+async``, ``paper`` and ``fastswitch`` each change the row
 above by one idea.
 """
 

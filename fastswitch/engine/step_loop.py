@@ -82,9 +82,13 @@ class StepLoop:
     def wait_for_work(self, until: float | None) -> None:
         """Nothing can run: wait for a copy, or jump to ``until``, when the next turn arrives.
 
+        Returns at once when the placement is stale: something landed after it was made, so the next step may run.
+
         Raises:
             DeadlockError: if neither can help, and somebody wants to run.
         """
+        if self._conversations.changed:
+            return
         wanting = any(True for _ in self._conversations.wanting())
         if self._switcher.num_in_flight:
             start = self._clock.now()
@@ -136,7 +140,8 @@ class StepLoop:
 
     def _hold_suspended_off(self) -> None:
         for request in self._conversations.requests:
-            if request.suspended and request.state in (RequestState.RUNNING, RequestState.IDLE) and request.device_blocks:
+            resident = request.state in (RequestState.RUNNING, RequestState.IDLE)
+            if request.suspended and resident and request.device_blocks:
                 self._switcher.evict(request, EvictionWay.SWAP_OUT)
 
     def _pools(self) -> PoolView:
@@ -208,9 +213,9 @@ class StepLoop:
         fresh = max(0, end - max(entry.start, request.high_water))
         self._switcher.counts.recomputed_tokens += len(entry.token_ids) - fresh
         request.high_water = max(request.high_water, end)
-        decode = int(entry.samples)
-        prompt = fresh - int(bool(fresh) and bool(request.turn and request.turn.generated))
-        self._scheduler.accountant.charge(request, max(0, prompt), decode)
+        prompt, decode = max(0, end - request.charged), int(entry.samples)
+        request.charged = max(request.charged, end + decode)  # an answer's token is charged when it is sampled
+        self._scheduler.accountant.charge(request, prompt, decode)
 
     def _broken_equation(self) -> str:
         pools = self._pools()

@@ -1,7 +1,7 @@
-"""Queues of device work and the facts recorded in them, for a CPU, for CUDA, and for tests that run nothing until waited for.
+"""Queues of device work and the facts recorded in them, for a CPU and for CUDA; tests bring one that is lazy.
 
-Ours. A stream runs its work in order; an event says that everything enqueued on its stream before ``record`` is done. On a
-CPU work runs as it is enqueued, so every event is done when it is recorded.
+Ours. A stream runs its work in order; an event says that everything enqueued on its stream before ``record`` is done.
+On a CPU work runs as it is enqueued, so every event is done when it is recorded.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ class HostStreams:
 
 class _CudaEvent:
     def __init__(self, stream: torch.cuda.Stream) -> None:
-        self.event = torch.cuda.Event(enable_timing=True)
+        self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.event.record(stream)
 
     def query(self) -> bool:
-        return bool(self.event.query())
+        return bool(self.event.query())  # type: ignore[no-untyped-call]
 
     def synchronize(self) -> None:
         self.event.synchronize()
@@ -139,8 +139,8 @@ class CudaStreams:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.swap_out = _CudaStream(torch.cuda.Stream(device))
-        self.swap_in = _CudaStream(torch.cuda.Stream(device))
+        self.swap_out = _CudaStream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        self.swap_in = _CudaStream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
     @property
     def compute(self) -> _CudaStream:

@@ -1,16 +1,16 @@
 """Asynchronous swaps: a daemon thread a direction, a queue, a future a job.
 
-Paper: FastSwitch (arXiv 2411.18424), Multithreading Swap Manager: copies are dispatched off the engine's thread, finished
-       ones are polled each iteration.
+Paper: FastSwitch (arXiv 2411.18424), Multithreading Swap Manager: copies are dispatched off the engine's thread,
+       finished ones are polled each iteration.
 Ours:  everything below.
 
 # Guarantees:
 1. ``submit`` returns at once: it records one event on the caller's compute stream and copies nothing.
-2. A job's report or its exception always reaches its future, also when the copy raises, the thread dies or the coordinator
-   is closed. A copy that raises fails its own job only.
+2. A job's report or its exception always reaches its future, also when the copy raises, the thread dies or the
+   coordinator is closed. A copy that raises fails its own job only.
 3. Jobs of one direction run in the order of submission; the two directions run side by side.
-4. A copy starts after all work that the caller's compute stream held at ``submit``; after ``landed`` has reported a job,
-   or ``wait`` has returned for it, work that the caller enqueues starts after the copies.
+4. A copy starts after all work that the caller's compute stream held at ``submit``; after ``landed`` has reported a
+   job, or ``wait`` has returned for it, work that the caller enqueues starts after the copies.
 5. After a thread has died ``submit`` raises, and every job it still held has failed.
 """
 
@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.copier import Copier, Submission
@@ -30,6 +31,9 @@ from fastswitch.engine.streams import Event, Stream, Streams, streams_for
 from fastswitch.engine.swaps import SwapReport
 from fastswitch.memory import SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 __all__ = ["SwapCoordinator"]
 
@@ -42,15 +46,36 @@ class _Flight:
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
         self.future: Future[SwapReport] = Future()
+        self.future.set_running_or_notify_cancel()  # a copy cannot be called off, so nobody cancels its future
         self.dispatched = threading.Event()
         self.report: SwapReport | None = None  # set before `dispatched`
         self.fenced = False  # the caller's later work waits for it
+        self._lock = threading.Lock()  # a thread and a `close` that gave it up may both settle
 
     def is_over(self) -> bool:
         if not self.dispatched.is_set() or self.report is None:
             return False
-        failed = self.report.error is not None or self.report.copy_done is None
-        return self.fenced or failed or self.report.copy_done.query()
+        return self.fenced or self.report.copy_done is None or self.report.copy_done.query()
+
+    def dispatch(self, report: SwapReport) -> None:
+        with self._lock:
+            if not self.future.done():
+                self._note(report)
+
+    def settle(self, report: SwapReport) -> None:
+        """Give the future its report or exception; nothing if it has one."""
+        with self._lock:
+            if self.future.done():
+                return
+            self._note(report)
+            if report.error is None:
+                self.future.set_result(report)
+            else:
+                self.future.set_exception(report.error)
+
+    def _note(self, report: SwapReport) -> None:
+        self.report = report
+        self.dispatched.set()
 
 
 class _Lane(threading.Thread):
@@ -61,6 +86,7 @@ class _Lane(threading.Thread):
         self._copier = copier
         self._stream = stream
         self._queue: queue.Queue[_Flight | None] = queue.Queue()
+        self._serving: _Flight | None = None
         self._lock = threading.Lock()  # orders a submission against the thread's end
         self._ended_by: BaseException | None = None
 
@@ -80,37 +106,33 @@ class _Lane(threading.Thread):
                 self._serve(flight)
         except BaseException as error:  # the thread dies of it; whoever holds a future is told
             ended_by = error
-        self.fail_queued(ended_by)
+        self.fail_left(ended_by)
 
-    def fail_queued(self, error: BaseException) -> None:
-        """Refuse new jobs and fail those that nobody will serve."""
+    def fail_left(self, error: BaseException) -> None:
+        """Refuse new jobs and fail those that nobody serves any more, one that hangs included."""
         with self._lock:
             self._ended_by = self._ended_by or error
+            left = [self._serving]
             while not self._queue.empty():
-                if (flight := self._queue.get()) is not None:
-                    self._settle(flight, self._copier.failure(flight.submission, error))
+                left.append(self._queue.get())
+        for flight in left:
+            if flight is not None:
+                flight.settle(self._copier.failure(flight.submission, error))
 
     def _serve(self, flight: _Flight) -> None:
+        self._serving = flight
         try:
             report = self._copier.copy(flight.submission, self._stream)
-            flight.report = report
-            flight.dispatched.set()
+            flight.dispatch(report)
             if report.copy_done is not None:
                 report.copy_done.synchronize()
         except BaseException as error:
-            self._settle(flight, self._copier.failure(flight.submission, error))
+            flight.settle(self._copier.failure(flight.submission, error))
             if not isinstance(error, Exception):
                 raise
         else:
-            self._settle(flight, report)
-
-    def _settle(self, flight: _Flight, report: SwapReport) -> None:
-        flight.report = report
-        flight.dispatched.set()
-        if report.error is None:
-            flight.future.set_result(report)
-        else:
-            flight.future.set_exception(report.error)
+            flight.settle(report)
+        self._serving = None
 
 
 class SwapCoordinator:
@@ -197,15 +219,19 @@ class SwapCoordinator:
         if futures:
             concurrent.futures.wait(futures, timeout_s, concurrent.futures.FIRST_COMPLETED)
 
-    def close(self) -> None:
-        """Let queued jobs finish, at most ``CLOSE_TIMEOUT_S``, then fail what is left. Idempotent."""
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Let queued jobs finish, at most ``timeout_s`` a direction, then fail what is left. Idempotent.
+
+        A copy that hangs may still write when its thread wakes: after such a close both pools are of no use.
+        """
         for lane in self._lanes.values():
             lane.stop()
         for lane in self._lanes.values():
-            lane.join(CLOSE_TIMEOUT_S)
-            lane.fail_queued(RuntimeError(f"{lane.name} was closed while a copy hung"))
+            lane.join(timeout_s)
+            lane.fail_left(RuntimeError(f"{lane.name} was closed while a copy hung"))
+            lane.stop()  # for a thread that hung and wakes
 
-    def __enter__(self) -> SwapCoordinator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,6 +1,7 @@
 """What the engine asks of whoever moves KV between the tiers, and the report of one move.
 
-Ours. ``SwapCoordinator`` satisfies it with threads, ``InlineSwaps`` on the engine's own thread, a simulator with arithmetic.
+Ours. ``SwapCoordinator`` satisfies it with threads, ``InlineSwaps`` on the engine's own thread, a simulator with
+arithmetic.
 """
 
 from __future__ import annotations

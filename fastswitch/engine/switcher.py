@@ -30,6 +30,7 @@ class Switcher:
         self.swaps = swaps
         self.adaptive = adaptive
         self.counts = counts
+        self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
         self._unobserved: list[SwapReport] = []  # swap-ins that the engine did not wait for to the end
 
@@ -72,7 +73,8 @@ class Switcher:
 
     def poll(self) -> bool:
         """Make true what has landed since the last poll; whether anything had."""
-        reports = self.swaps.landed()
+        reports = [*self._refused, *self.swaps.landed()]
+        self._refused = []
         for report in reports:
             self._landed(report)
         self._observe()
@@ -103,7 +105,10 @@ class Switcher:
     def _submit(self, request: Request, job: SwapJob) -> None:
         request.job = job
         self._in_flight[job.job_id] = request
-        self.swaps.submit(job)
+        try:
+            self.swaps.submit(job)
+        except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
+            self._refused.append(SwapReport(job, "refused", error=error))
 
     def _landed(self, report: SwapReport) -> None:
         job = report.job

@@ -1,7 +1,7 @@
 """Models built in code, without a download: a tiny random Llama, and the shapes of well-known models.
 
-Random weights with the usual spread (0.02) make models whose tokens hardly depend on their KV: a weak witness of a wrong
-block. The tiny model's 0.3 makes a strong one.
+Random weights with the usual spread (0.02) make models whose tokens hardly depend on their KV: a weak witness of a
+wrong block. The tiny model's 0.3 makes a strong one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHAPES: dict[str, dict[str, int | float]] = {
         "max_position_embeddings": 131072,
         "rope_theta": 500000.0,
     },
-    "llama8b-shapes": {  # Llama-3-8B
+    "llama8b-shapes": {  # Llama-3.1-8B
         "hidden_size": 4096,
         "intermediate_size": 14336,
         "num_hidden_layers": 32,

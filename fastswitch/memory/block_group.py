@@ -11,8 +11,7 @@ Paper: FastSwitch (arXiv 2411.18424), Dynamic Block Group Manager: an active gro
 Ours:  no reserve behind a prompt (it shreds a full pool); taking back halves; the placement in the middle.
 Invariants, asserted by `BlockGroupAllocator.check_invariants`, with those of `free_runs` and `holding`:
 1. Owned groups, reserved tails and free runs partition ``range(num_blocks)``.
-2. A reserved tail begins where its owner's last group ends.
-3. ``num_free`` counts free runs and reserved tails.
+2. ``num_free`` counts free runs and reserved tails.
 """
 
 from __future__ import annotations

@@ -135,7 +135,9 @@ class KVCacheManager:
 
     def prefer(self, request_ids: Sequence[Hashable]) -> None:
         """Say who matters, best first: room is taken from the last ones first, and from unnamed ones before them."""
-        self._reclaimer.prefer(s.segment_id for each in request_ids if each in self._roster for s in self._roster.of(each))
+        self._reclaimer.prefer(
+            s.segment_id for known in request_ids if known in self._roster for s in self._roster.of(known)
+        )
 
     def grow(self, request_id: Hashable, num_tokens: int) -> None:
         """Hold device room for ``num_tokens`` tokens of a resident request; clean blocks are reclaimed as needed.

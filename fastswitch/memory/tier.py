@@ -1,6 +1,6 @@
 """One tier of KV memory: an allocator, and for each segment how many of its tokens are right there.
 
-Ours (DESIGN: KV is append-only, so for each segment and tier one number says everything). A *segment* is a piece of KV
+Ours: KV is append-only, so for each segment and tier one number says everything. A *segment* is a piece of KV
 that is stored, moved and dropped as one, and an owner in the allocator. Device and host are two instances of one class.
 
 Invariants, asserted by ``Tier.check_invariants``:

@@ -140,7 +140,8 @@ class Residency:
             self._soon -= kept
             lacking = request.device_blocks - kept + request.blocks_needed
             self._blocked = lacking > self._now + self._soon
-            self._claim(min(lacking, self._now + self._soon))
+            if not self._blocked:
+                self._claim(lacking)
 
     def _make_room(self, request: RequestView, need: int) -> bool:
         """Push out as few as needed, lowest first, so that ``need`` blocks are there now or soon; or nobody at all."""

@@ -1,6 +1,6 @@
 """The four roles of a scheduler, each replaceable alone.
 
-Ours (DESIGN: residency and compute are two decisions). The ranker says who deserves memory, the evictor what happens to
+Ours: residency and compute are two decisions. The ranker says who deserves memory, the evictor what happens to
 a victim, the packer who gets tokens this iteration, the accountant charges what was enacted.
 """
 

@@ -1,0 +1,49 @@
+# Each target does its own set-up: a virtual environment in .venv, from a bare Python >= 3.10.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# `make gpu` runs where torch is installed already; point it elsewhere with GPU_PYTHON=...
+GPU_PYTHON ?= python3
+OUT ?= out
+
+.PHONY: demo test long check bench gpu format clean
+
+$(READY): requirements-dev.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@
+
+# The scale of 0.05 shortens contexts to a twentieth, so a smaller block keeps the number of blocks in a request near what it
+# is in earnest. The pool holds four to six requests of forty conversations: they must be switched.
+demo: $(READY)
+	mkdir -p $(OUT)
+	$(BIN)/fastswitch bench --conversations 40 --device-tokens 640 --block-size 4 --json $(OUT)/demo.json --plot $(OUT)/demo.png
+
+# Two processes: TRITON_INTERPRET acts when the kernels are imported.
+test: $(READY)
+	$(BIN)/python -m pytest -m "not long"
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m interpret tests/kernels
+
+long: $(READY)
+	$(BIN)/python -m pytest -m long
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	mkdir -p $(OUT)
+	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only --benchmark-json=$(OUT)/bench.json
+
+gpu:
+	mkdir -p $(OUT)
+	$(GPU_PYTHON) -m pytest -m gpu -ra --junitxml=$(OUT)/gpu.xml
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

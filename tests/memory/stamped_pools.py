@@ -1,0 +1,110 @@
+"""A model of two KV pools whose "bytes" are stamps, and of who has to keep which of them."""
+
+import itertools
+
+import numpy as np
+
+from fastswitch.memory import SwapDirection
+
+POISON = -1
+BLOCK_SIZE = 4
+
+
+class PoisoningAllocator:
+    """A `BlockAllocator` that spoils every block that it takes back or hands out.
+
+    Attributes:
+        slots: int64 ``[num_blocks, BLOCK_SIZE]``: the stamp of the token written there, or `POISON`.
+    """
+
+    def __init__(self, allocator):
+        self._allocator = allocator
+        self.num_blocks = allocator.num_blocks
+        self.slots = np.full((allocator.num_blocks, BLOCK_SIZE), POISON, np.int64)
+        self.num_owned = allocator.num_owned
+        self.groups = allocator.groups
+        self.block_ids = allocator.block_ids
+        self.split = allocator.split
+        self.check_invariants = allocator.check_invariants
+
+    @property
+    def num_free(self):
+        return self._allocator.num_free
+
+    def allocate(self, owner, num_blocks):
+        groups = self._allocator.allocate(owner, num_blocks)
+        for group in groups:
+            self.slots[group.start : group.end] = POISON
+        return groups
+
+    def truncate(self, owner, num_blocks):
+        self.slots[self.block_ids(owner)[num_blocks:]] = POISON
+        self._allocator.truncate(owner, num_blocks)
+
+    def free(self, owner):
+        self.slots[self.block_ids(owner)] = POISON
+        self._allocator.free(owner)
+
+
+class Copy:
+    """A job under way, moved block by block, by whoever holds it."""
+
+    def __init__(self, job, device, host):
+        self.job = job
+        tiers = (device, host) if job.direction is SwapDirection.SWAP_OUT else (host, device)
+        self.source, self.destination = tiers
+        self.todo = [(src + i, dst + i) for src, dst, num in job.runs.tolist() for i in range(num)]
+        self.pairs = list(self.todo)
+
+    def move(self, num_blocks):
+        """Copy the next blocks, whole."""
+        for src, dst in self.todo[:num_blocks]:
+            self.destination.slots[dst] = self.source.slots[src]
+        del self.todo[:num_blocks]
+
+    def check_blocks_are_its_own(self):
+        """Nobody else was given a block that this job reads or writes."""
+        for tier, side in ((self.source, 0), (self.destination, 1)):
+            own = set(tier.block_ids(self.job.request_id).tolist())
+            assert {pair[side] for pair in self.pairs} <= own
+
+
+class Tokens:
+    """What the KV of one request must be.
+
+    Attributes:
+        stamps: token index |-> stamp; survives the loss of the KV, since recomputing gives the same bytes.
+        kept: tokens whose KV must be right on one tier at least.
+    """
+
+    _fresh = itertools.count()
+
+    def __init__(self):
+        self.stamps = []
+        self.kept = 0
+        self.resident = True
+        self.idle = False
+        self.copy = None
+
+    def write(self, device, request_id, start, end):
+        """The KV of tokens ``[start, end)`` is written to the device's slots."""
+        self.stamps.extend(next(self._fresh) for _ in range(end - len(self.stamps)))
+        block_ids = device.block_ids(request_id)
+        for i in range(start, end):
+            device.slots[block_ids[i // BLOCK_SIZE], i % BLOCK_SIZE] = self.stamps[i]
+        self.kept = end
+
+    def cut(self, num_tokens):
+        """Other tokens will follow the first ``num_tokens``."""
+        del self.stamps[num_tokens:]
+        self.kept = min(self.kept, num_tokens)
+
+
+def stamps_of(allocator, kv_copy):
+    """The stamps that a copy holds, in token order."""
+    ids = [block_id for group in kv_copy.groups for block_id in range(group.start, group.end)]
+    return allocator.slots[ids].ravel()[: kv_copy.valid_len].tolist()
+
+
+def blocks_for(num_tokens):
+    return -(-num_tokens // BLOCK_SIZE)
