@@ -112,11 +112,13 @@ def main() -> None:
         message = getattr(error, "format_message", None)  # click's own errors, wherever typer keeps click
         if message is not None:
             _fail(f"{message()} (see fastswitch --help)", getattr(error, "exit_code", 2))
-        if type(error).__name__ in {"Abort", "Exit"}:
-            raise SystemExit(getattr(error, "exit_code", 130)) from None
+        if type(error).__name__ == "Abort":
+            _fail("interrupted", 130)
         if os.environ.get("FASTSWITCH_TRACEBACK"):
             raise
         _fail(f"{type(error).__name__}: {error} (FASTSWITCH_TRACEBACK=1 shows where)", 1)
+    if status == 130:  # what some versions of typer make of Ctrl-C; others raise Abort
+        _fail("interrupted", 130)
     raise SystemExit(status or 0)
 
 

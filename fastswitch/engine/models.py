@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,12 @@ def _random(config: Any, dtype: torch.dtype, seed: int, device: str) -> Any:
 
 def _from_files(name: str, dtype: torch.dtype | None, seed: int | None, device: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     _check_place(name)
+    logging.set_verbosity_error()  # what it warns of, such as an attention it cannot set, is an error of ours in one line
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     local = Path(name).is_dir() or not _hub_reachable()
     try:
         config = AutoConfig.from_pretrained(name, local_files_only=local)

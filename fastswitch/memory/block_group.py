@@ -183,14 +183,15 @@ class BlockGroupAllocator:
 
     def _grow(self, holding: Holding, num_blocks: int) -> tuple[BlockGroup, ...]:
         """Append to a holding: what fits behind its last group, the rest in a growth group."""
-        end, reserve = holding.end, holding.reserve
-        here = reserve + self._runs.take(end + reserve, num_blocks - reserve + self._growth_blocks)
+        here, end = holding.reserve, holding.end
+        if end + here in self._runs:
+            here += self._runs.take(end + here, num_blocks - here + self._growth_blocks)
         used = min(here, num_blocks)
         self._set_reserve(holding, here - used)
         if not used:
             return self._place(holding, num_blocks, self._growth_blocks)
-        appended = BlockGroup(holding.extend(used), used)
-        return (appended, *self._place(holding, num_blocks - used, self._growth_blocks))
+        holding.extend(used)
+        return (BlockGroup(end, used), *self._place(holding, num_blocks - used, self._growth_blocks))
 
     def _place(self, holding: Holding, num_blocks: int, spare: int) -> tuple[BlockGroup, ...]:
         """Append new groups, few and large, and reserve up to ``spare`` blocks behind the last one."""
@@ -200,8 +201,7 @@ class BlockGroupAllocator:
             size = self._runs.take(start, num_blocks + spare)
             used = min(size, num_blocks)
             holding.append(start, used)
-            if size > used:
-                self._set_reserve(holding, size - used)
+            self._set_reserve(holding, size - used)
             appended.append(BlockGroup(start, used))
             num_blocks -= used
         return tuple(appended)

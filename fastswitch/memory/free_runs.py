@@ -43,6 +43,10 @@ class FreeRuns:
         self._classes: list[dict[int, int]] = [{} for _ in range(64)]  # bit length of num_blocks |-> its `_by_start`
         self._mask = 0
 
+    def __contains__(self, start: int) -> bool:
+        """Whether a run begins at ``start``."""
+        return start in self._by_start
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """The runs as (start, num_blocks), by start."""
         return iter(sorted(self._by_start.items()))
@@ -59,7 +63,7 @@ class FreeRuns:
         self._insert(start, num_blocks)
 
     def fit(self, num_blocks: int) -> tuple[int, int]:
-        """The smallest run of at least ``num_blocks`` blocks, else the largest run, in O(1); (0, 0) if there is none.
+        """The smallest run of at least ``num_blocks`` blocks, else the largest run, in O(1); (0, 0) without runs.
 
         Of the first candidates in a size class, so the answer is good rather than perfect.
 
@@ -82,10 +86,11 @@ class FreeRuns:
         """Take up to ``most`` blocks of the run that begins at ``start``, behind its first ``skip`` blocks, in O(1).
 
         Returns:
-            How many were taken; 0 if no run begins there.
+            How many were taken.
+
+        Raises:
+            KeyError: if no run begins there.
         """
-        if start not in self._by_start:
-            return 0
         size = self._remove(start)
         taken = min(size - skip, most)
         if skip:

@@ -21,7 +21,8 @@ class Holding:
     """Runs of blocks in token order.
 
     >>> holding = Holding()
-    >>> holding.append(4, 3); holding.append(7, 1); holding.append(20, 2)
+    >>> holding.append(4, 3); holding.extend(1); holding.append(20, 2)
+    7
     >>> list(holding), holding.num_blocks, holding.end
     ([(4, 4), (20, 2)], 6, 22)
     >>> rest = holding.cut(3)
@@ -55,12 +56,9 @@ class Holding:
         return start
 
     def append(self, start: int, num_blocks: int) -> None:
-        """Append a run, merged with the last one if it continues it."""
-        if self._starts and self.end == start:
-            self._sizes[-1] += num_blocks
-        else:
-            self._starts.append(start)
-            self._sizes.append(num_blocks)
+        """Append a run. One that begins at ``end`` would be no new run: that is what `extend` is for."""
+        self._starts.append(start)
+        self._sizes.append(num_blocks)
         self.num_blocks += num_blocks
 
     def cut(self, num_blocks: int) -> Holding:

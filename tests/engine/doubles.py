@@ -56,7 +56,7 @@ def answer(history, num_tokens):
 
 
 class StampExecutor:
-    """A model of integers: token ids go to their blocks as stamps, the next token is a hash of all the stamps read back.
+    """A model of integers: tokens go to their blocks as stamps, the next one is a hash of all the stamps read back.
 
     Args:
         pool: of ``stamp_layout``.

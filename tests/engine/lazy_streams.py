@@ -1,8 +1,8 @@
 """Streams that run nothing until somebody waits, so that a missing wait shows on a CPU.
 
-As on a GPU, ``run`` calls its argument at once, and what that enqueues on the current stream runs later: here when an event
-behind it is synchronised or when another stream's forced work waits for such an event, and not before. ``lazy_transfer``
-enqueues copies so. Every method may be called from any thread.
+As on a GPU, ``run`` calls its argument at once, and what that enqueues on the current stream runs later: here when an
+event behind it is synchronised or when another stream's forced work waits for such an event, and not before.
+``lazy_transfer`` enqueues copies so. Every method may be called from any thread.
 """
 
 from __future__ import annotations

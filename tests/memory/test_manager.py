@@ -20,7 +20,6 @@ from tests.memory.stamped_pools import (
 )
 
 DEVICE_BLOCKS = 12
-HOST_BLOCKS = 16
 MOST_REQUESTS = 5
 PICK = st.integers(0, MOST_REQUESTS - 1)
 
@@ -28,23 +27,29 @@ PICK = st.integers(0, MOST_REQUESTS - 1)
 class ManagerMachine(RuleBasedStateMachine):
     """Requests grow, leave, come back and end in any order; copies land late, in any order, or fail half-way."""
 
-    @initialize(reuse=st.booleans(), paged=st.booleans())
-    def make(self, reuse, paged):
+    @initialize(reuse=st.booleans(), paged=st.booleans(), host_blocks=st.sampled_from([5, 9, 16]))
+    def make(self, reuse, paged, host_blocks):
         make = PagedAllocator if paged else lambda num_blocks: BlockGroupAllocator(num_blocks, growth_blocks=3)
         self.device = PoisoningAllocator(make(DEVICE_BLOCKS))
-        self.host = PoisoningAllocator(make(HOST_BLOCKS))
+        self.host = PoisoningAllocator(make(host_blocks))
         self.kv = KVCacheManager(self.device, self.host, BLOCK_SIZE, reuse=reuse)
         self.reuse = reuse
         self.live = {}  # request_id |-> Tokens
         self.copies = []  # under way, those of released requests included
         self.num_added = 0
+        for _ in range(3):
+            self.add()
+            self.grow_and_commit(-1, 9, 0)
 
     # Helpers
 
-    def pick(self, pick, *, resident=None):
-        """One of the requests without a job, or None."""
-        able = [r for r, t in self.live.items() if t.copy is None and resident in (None, t.resident)]
-        return able[pick % len(able)] if able else None
+    def able(self, *, resident):
+        """The requests without a job on that side."""
+        return [r for r, t in self.live.items() if t.copy is None and t.resident == resident]
+
+    def pick(self, pick, *, resident):
+        able = self.able(resident=resident)
+        return able[pick % len(able)]
 
     def snapshot(self):
         kv = self.kv
@@ -77,14 +82,6 @@ class ManagerMachine(RuleBasedStateMachine):
             self.live[request_id].copy = Copy(job, self.device, self.host)
             self.copies.append(self.live[request_id].copy)
 
-    def end(self, copy):
-        self.copies.remove(copy)
-        for tokens in self.live.values():
-            if tokens.copy is copy:
-                tokens.copy = None
-                return tokens
-        return None
-
     # A request's life
 
     @precondition(lambda self: len(self.live) < MOST_REQUESTS)
@@ -94,11 +91,10 @@ class ManagerMachine(RuleBasedStateMachine):
         self.live[self.num_added] = Tokens()
         self.num_added += 1
 
+    @precondition(lambda self: self.able(resident=True))
     @rule(pick=PICK, num_tokens=st.integers(1, 14), spare=st.integers(0, 6))
     def grow_and_commit(self, pick, num_tokens, spare):
         request_id = self.pick(pick, resident=True)
-        if request_id is None:
-            return
         start = self.kv.device_valid_len(request_id)
         end = start + num_tokens
         need = blocks_for(end + spare) - self.kv.device_blocks(request_id)
@@ -111,26 +107,25 @@ class ManagerMachine(RuleBasedStateMachine):
 
         self.attempt(fits, act)
 
-    @rule(pick=PICK, num_tokens=st.integers(0, 30))
-    def rollback(self, pick, num_tokens):
-        request_id = self.pick(pick)
-        if request_id is None:
-            return
+    @precondition(lambda self: self.able(resident=True) + self.able(resident=False))
+    @rule(pick=PICK, num_back=st.integers(-2, 9), resident=st.booleans())
+    def rollback(self, pick, num_back, resident):
+        request_id = self.pick(pick, resident=resident if self.able(resident=resident) else not resident)
+        num_tokens = max(0, self.live[request_id].kept - num_back)
         self.kv.rollback(request_id, num_tokens)
         self.live[request_id].cut(num_tokens)
         assert self.kv.device_blocks(request_id) <= blocks_for(num_tokens)
 
+    @precondition(lambda self: len(self.able(resident=False)) > 2)
     @rule(pick=PICK)
     def drop(self, pick):
-        request_id = self.pick(pick)
-        if request_id is None:
-            return
+        request_id = self.pick(pick, resident=False)
         self.kv.drop(request_id)
         self.live[request_id].kept = 0
         self.live[request_id].resident = True
         assert self.kv.device_blocks(request_id) == self.host.num_owned(request_id) == 0
 
-    @precondition(lambda self: self.live)
+    @precondition(lambda self: len(self.live) > 3)
     @rule(pick=PICK)
     def release(self, pick):
         """Also in the middle of a copy."""
@@ -138,7 +133,6 @@ class ManagerMachine(RuleBasedStateMachine):
         self.kv.release(request_id)
         del self.live[request_id]
 
-    @precondition(lambda self: self.live)
     @rule(pick=PICK, idle=st.booleans())
     def turn(self, pick, idle):
         request_id = list(self.live)[pick % len(self.live)]
@@ -153,11 +147,11 @@ class ManagerMachine(RuleBasedStateMachine):
 
     # Switches
 
-    @rule(pick=PICK)
-    def swap_out(self, pick):
+    @precondition(lambda self: self.able(resident=True))
+    @rule(pick=PICK, idle=st.booleans(), at_once=st.booleans())
+    def swap_out(self, pick, idle, at_once):
         request_id = self.pick(pick, resident=True)
-        if request_id is None:
-            return
+        self.turn(list(self.live).index(request_id), idle)
         dirty = self.kv.dirty_blocks(request_id)
         need = blocks_for(self.kv.device_valid_len(request_id)) - self.host.num_owned(request_id)
 
@@ -166,14 +160,17 @@ class ManagerMachine(RuleBasedStateMachine):
             self.live[request_id].resident = False
             assert (0 if job is None else job.num_blocks) == dirty
             self.begun(request_id, job)
+            if job is not None and at_once:
+                self.end_copy(-1, failed=False)
 
         self.attempt(need <= self.host_room_for(request_id), act)
 
-    @rule(pick=PICK, spare=st.integers(0, 6))
-    def swap_in(self, pick, spare):
+    @precondition(lambda self: self.able(resident=False))
+    @rule(pick=PICK, spare=st.integers(0, 6), after_shortage=st.booleans())
+    def swap_in(self, pick, spare, after_shortage):
         request_id = self.pick(pick, resident=False)
-        if request_id is None:
-            return
+        if after_shortage:
+            leave_nothing_clean(self.kv)
         on_device, on_host = self.kv.device_valid_len(request_id), self.kv.host_valid_len(request_id)
         wanted = max(on_device, on_host) + spare
         own = self.kv.device_blocks(request_id)
@@ -194,23 +191,22 @@ class ManagerMachine(RuleBasedStateMachine):
         self.copies[pick % len(self.copies)].move(num_blocks)
 
     @precondition(lambda self: self.copies)
-    @rule(pick=PICK)
-    def land(self, pick):
-        copy = self.copies[pick % len(self.copies)]
-        copy.move(len(copy.todo))
-        self.kv.land(copy.job)
-        tokens = self.end(copy)
-        if tokens is not None and tokens.resident and not self.reuse:
-            assert self.kv.host_copy(copy.job.request_id)[0].groups == ()
-
-    @precondition(lambda self: self.copies)
-    @rule(pick=PICK)
-    def abort(self, pick):
-        copy = self.copies[pick % len(self.copies)]
-        self.kv.abort(copy.job)
-        tokens = self.end(copy)
-        if tokens is not None:
-            tokens.resident = False
+    @rule(pick=PICK, failed=st.sampled_from([False, False, False, True]))
+    def end_copy(self, pick, failed):
+        copy = self.copies.pop(pick % len(self.copies))
+        request_id = copy.job.request_id
+        if failed:
+            self.kv.abort(copy.job)
+        else:
+            copy.move(len(copy.todo))
+            self.kv.land(copy.job)
+        tokens = self.live.get(request_id)
+        if tokens is None:
+            return
+        tokens.copy = None
+        tokens.resident = tokens.resident and not failed
+        if tokens.resident and not self.reuse:
+            assert self.kv.host_copy(request_id)[0].groups == ()
 
     # What always holds
 
@@ -276,11 +272,11 @@ class ManagerMachine(RuleBasedStateMachine):
         for request_id in self.live:
             self.kv.release(request_id)
         self.kv.check_invariants()
-        assert (self.device.num_free, self.host.num_free) == (DEVICE_BLOCKS, HOST_BLOCKS)
+        assert (self.device.num_free, self.host.num_free) == (DEVICE_BLOCKS, self.host.num_blocks)
 
 
 TestManagerMachine = ManagerMachine.TestCase
-TestManagerMachine.settings = settings(max_examples=250, stateful_step_count=40)
+TestManagerMachine.settings = settings(max_examples=400, stateful_step_count=50)
 
 
 def manager(device=12, host=16, *, reuse=True):
@@ -319,7 +315,7 @@ class TestIncrement:
         add(kv, "a", 8)
         first = kv.begin_swap_out("a")
         land(kv, first)
-        land(kv, None) if kv.begin_swap_in("a", 16) else None
+        assert kv.begin_swap_in("a", 16) is None
         compute(kv, "a", 16)
         second = kv.begin_swap_out("a")
         assert first.runs.tolist() == [[0, 0, 2]]
@@ -472,17 +468,16 @@ class TestHostShortage:
         assert self.held_on_host(kv) == "abce"
 
     def test_who_waits_to_go_on_loses_nothing(self):
-        kv = self.filled()
-        add(kv, "f", 16)
-        for request_id in "aef":
+        kv = manager(device=24, host=16)
+        for request_id in "abcd":
+            add(kv, request_id, 16)
             evict(kv, request_id)
+        add(kv, "e", 16)
         assert kv.num_host_free == 0
-        kv.begin_swap_in("a", 16)
-        kv.rollback("a", 0)
-        compute(kv, "a", 20)
         with pytest.raises(OutOfBlocksError):
-            kv.begin_swap_out("a")
-        assert [kv.host_valid_len(r) for r in "aef"] == [0, 16, 16]
+            kv.begin_swap_out("e")
+        assert [kv.host_valid_len(r) for r in "abcd"] == [16, 16, 16, 16]
+        assert kv.is_resident("e")
 
     def test_what_a_job_reads_or_writes_is_not_touched(self):
         kv = manager(device=24, host=8)

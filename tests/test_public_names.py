@@ -1,0 +1,82 @@
+"""`__all__` equals reality, and every public name is explained."""
+
+import ast
+import importlib
+
+import pytest
+
+from tests.test_layers import FOLDERS, MODULES
+
+PUBLIC = [name for name in MODULES if name != "fastswitch" and not name.rpartition(".")[2].startswith("_")]
+PACKAGES = [name for name in PUBLIC if MODULES[name].name == "__init__.py"]
+
+
+def load(name):
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{name} needs {error.name}")
+
+
+def defined_in(module):
+    """Public classes and functions that the module's source defines; a command belongs to its app."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))]
+    commands = [node for node in nodes if any(".command(" in ast.unparse(each) for each in node.decorator_list)]
+    return {node.name for node in nodes if not node.name.startswith("_") and node not in commands}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_real_and_has_no_duplicates(name):
+    module = load(name)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for public in module.__all__:
+        assert hasattr(module, public), public
+        assert not public.startswith("_")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_sorted(name):
+    """Constants, then classes, then functions, as ruff sorts them."""
+    names = load(name).__all__
+    assert names == sorted(names, key=lambda each: (not each.isupper(), each[0].islower(), each))
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name not in PACKAGES])
+def test_all_holds_everything_public_that_is_defined_here(name):
+    assert defined_in(name) <= set(load(name).__all__)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_packages_define_nothing(name):
+    assert not defined_in(name)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folder_exports_come_from_its_own_modules(folder):
+    package = load(f"fastswitch.{folder}")
+    for public in package.__all__:
+        module = getattr(getattr(package, public), "__module__", package.__name__) or package.__name__
+        if module.startswith("fastswitch."):
+            assert module.startswith(package.__name__), public
+
+
+def unexplained(tree):
+    """Public names without a docstring: functions, classes, and their methods and properties."""
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    todo = [("", node) for node in tree.body]
+    while todo:
+        prefix, node = todo.pop()
+        if not isinstance(node, kinds) or node.name.startswith("_"):
+            continue
+        if any(ast.unparse(each).rpartition(".")[2] in {"overload", "setter"} for each in node.decorator_list):
+            continue
+        if not ast.get_docstring(node):
+            yield prefix + node.name
+        if isinstance(node, ast.ClassDef):
+            todo.extend((f"{prefix}{node.name}.", child) for child in node.body)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_explained(name):
+    assert not list(unexplained(ast.parse(MODULES[name].read_text(encoding="utf-8"))))
