@@ -108,7 +108,7 @@ def _from_files(name: str, dtype: torch.dtype | None, seed: int | None, device: 
     from transformers.utils import logging
 
     _check_place(name)
-    logging.set_verbosity_error()  # what it warns of, such as an attention it cannot set, is an error of ours in one line
+    logging.set_verbosity_error()  # an attention that it cannot set, say, is an error of ours, in one line
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     local = Path(name).is_dir() or not _hub_reachable()

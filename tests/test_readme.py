@@ -1,0 +1,48 @@
+"""The README is true: its Python runs, and what it names exists."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def run(snippet):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(snippet, "README.md", "exec"), {})  # noqa: S102
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_a_snippet_runs(snippet):
+    run(snippet)
+
+
+def test_the_snippets_show_what_the_text_says():
+    assert run(SNIPPETS[0]) == "PagedAllocator 10 groups\nBlockGroupAllocator 2 groups\n"
+    assert run(SNIPPETS[1]) == "25 2\n"
+
+
+def test_every_make_target_and_folder_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"make ([a-z]+)", TEXT)) - {"sure"}:
+        assert f"\n{target}:" in makefile, target
+    for folder in re.findall(r"^    ([a-z/]+/) ", TEXT, re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_table_of_runs_is_the_code():
+    from fastswitch.engine.runs import RUNS
+
+    assert re.findall(r"^\| `([a-z_0-9+]+)` \|", TEXT, re.MULTILINE) == list(RUNS)
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_runs(example):
+    run(example.read_text(encoding="utf-8").replace('if __name__ == "__main__":', "if True:"))
