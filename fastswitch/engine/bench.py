@@ -24,7 +24,16 @@ from fastswitch.engine.runs import EngineSpec, RunSpec, build_engine, choose_run
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_arrivals, read_workload, select, synthetic_workload
 from fastswitch.memory import KVLayout
-from fastswitch.sched import FCFS, MarkovPriorities, PrefillFirst, PriorityTrace, RandomPriorities, Ranker
+from fastswitch.sched import (
+    FCFS,
+    MarkovPriorities,
+    PrefillFirst,
+    PriorityTrace,
+    RandomPriorities,
+    Ranker,
+    Recompute,
+    SwapOut,
+)
 
 __all__ = ["Experiment", "prepare"]
 
@@ -186,6 +195,7 @@ def prepare(options: BenchOptions) -> Experiment:
         link=link,
         ranker=lambda: _ranker(options),
         packer=lambda: PrefillFirst(options.token_budget),
+        evictor=SwapOut if options.evictor == "swap-out" else Recompute,
         check=options.check,
     )
     return Experiment(options, model, workload, plan, speeds, spec, runs, raw_copy_ms(layout, model.model.device))

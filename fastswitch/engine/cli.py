@@ -56,6 +56,7 @@ def bench(
     priority: Annotated[str, typer.Option(help="random or markov")] = "random",
     frequency: Annotated[float, typer.Option(help="priority updates per iteration")] = 0.04,
     packer: Annotated[str, typer.Option(help="prefill-first")] = "prefill-first",
+    evictor: Annotated[str, typer.Option(help="of runs that copy: swap-out or recompute")] = "swap-out",
     token_budget: Annotated[int, typer.Option(help="tokens in one iteration")] = 8192,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; so small that requests are switched")] = None,
     host_tokens: Annotated[int | None, typer.Option(help="host pool; 8 x the device's")] = None,

@@ -36,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "policy": ("fcfs", "priority"),
     "priority": ("random", "markov"),
     "packer": ("prefill-first",),
+    "evictor": ("swap-out", "recompute"),
     "arrival": ("conversation", "turn"),
     "link": ("emulated", "none"),
     "device": ("cpu", "cuda"),
@@ -68,6 +69,7 @@ class BenchOptions:
     frequency: float = 0.04
     packer: str = "prefill-first"
     token_budget: int = 8192
+    evictor: str = "swap-out"
     device_tokens: int | None = None
     host_tokens: int | None = None
     block_size: int = 16

@@ -22,7 +22,7 @@ from fastswitch.engine.swap import SwapCoordinator
 from fastswitch.engine.usage import UsageError
 from fastswitch.memory import BlockAllocator, BlockGroupAllocator, KVCacheManager, KVLayout, PagedAllocator
 from fastswitch.memory.pool import KVPool
-from fastswitch.sched import Packer, Ranker, Recompute, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import Evictor, Packer, Ranker, Recompute, Scheduler, TokenAccountant
 
 __all__ = ["RUNS", "EngineSpec", "RunSpec", "build_engine", "choose_runs"]
 
@@ -91,6 +91,7 @@ class EngineSpec:
         link: emulated; None where the link is real.
         ranker: makes a fresh ranker.
         packer: makes a fresh packer.
+        evictor: makes a fresh evictor, for the runs that copy.
         check: poison freed blocks and check invariants at each step.
     """
 
@@ -102,6 +103,7 @@ class EngineSpec:
     link: EmulatedLink | None
     ranker: Callable[[], Ranker]
     packer: Callable[[], Packer]
+    evictor: Callable[[], Evictor]
     check: bool
 
 
@@ -118,7 +120,7 @@ def build_engine(spec: EngineSpec, run: RunSpec) -> Iterator[Engine]:
     clock = RealClock()
     swaps_class = SwapCoordinator if run.asynchronous else InlineSwaps
     swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=spec.link, clock=clock)
-    evictor = SwapOut() if run.way else Recompute()
+    evictor = spec.evictor() if run.way else Recompute()
     scheduler = Scheduler(spec.ranker(), spec.packer(), evictor, TokenAccountant())
     adaptive = AdaptiveSwapIn() if run.asynchronous else None
     try:

@@ -10,8 +10,6 @@ Invariant: nothing here copies: a write through one view is seen through all the
 
 from __future__ import annotations
 
-import mmap
-import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -223,19 +221,5 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, 
         raise ValueError(f"a pinned pool lies on the cpu, got device {device}")
     if not torch.cuda.is_available():
         raise RuntimeError("pinned memory needs a CUDA device; use pinned=False")
-    return _empty_pinned(shape, dtype)
-
-
-def _empty_pinned(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Page-locked memory of exactly this size; torch's own rounds up to a power of two."""
-    numel = int(np.prod(shape))
-    memory = mmap.mmap(-1, numel * dtype.itemsize)
-    tensor = torch.frombuffer(memory, dtype=dtype, count=numel).view(shape)
-    cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    # One registration, because a batched copy must not cross the border between two.
-    status = int(cudart.cudaHostRegister(tensor.data_ptr(), tensor.nbytes, 0))
-    if status:
-        raise RuntimeError(f"cudaHostRegister of {tensor.nbytes} bytes failed with status {status}")
-    # The tensor keeps `memory` alive, so this runs after its last view is gone; at exit the process frees all.
-    weakref.finalize(memory, cudart.cudaHostUnregister, tensor.data_ptr()).atexit = False
-    return tensor
+    # torch rounds page-locked memory up to a power of two.
+    return torch.empty(shape, dtype=dtype, pin_memory=True)

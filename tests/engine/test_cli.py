@@ -140,6 +140,7 @@ MISTAKES = {
     "unknown policy": (["bench", "--policy", "vtc"], "--policy must be one of fcfs, priority, got 'vtc'"),
     "unknown priority": (["bench", "--priority", "x"], "--priority must be one of random, markov, got 'x'"),
     "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, got 'x'"),
+    "unknown evictor": (["bench", "--evictor", "x"], "--evictor must be one of swap-out, recompute, got 'x'"),
     "unknown link": (["bench", "--link", "x"], "--link must be one of emulated, none, got 'x'"),
     "zero conversations": (["bench", "--conversations", "0"], "--conversations must be a number at least 1, got 0"),
     "negative scale": (["bench", "--scale", "-1"], "--scale must be a number above 0, got -1"),

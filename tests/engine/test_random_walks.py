@@ -69,10 +69,10 @@ class Caller:
 
     def submit(self):
         choices = [each for each in self.conversations if not each.ending][-3:]
-        conversation = self.pick([*choices, None])
+        conversation = self.pick([None, *choices])
         if conversation is None:
             conversation = Conversation(len(self.conversations))
-        prompt_len, num_new = self.draw(1, 7), self.draw(1, 5)
+        prompt_len, num_new = 8 - self.draw(1, 7), 7 - self.draw(1, 5)
         if conversation.num_tokens + prompt_len + num_new > ROOM:
             return
         if conversation not in self.conversations:
@@ -145,11 +145,11 @@ class EngineMachine(RuleBasedStateMachine):
         data=st.data(),
         allocator=st.sampled_from([BlockGroupAllocator, PagedAllocator]),
         order=st.sampled_from(["block_major", "layer_major"]),
-        host_blocks=st.sampled_from([1, 6, 10, 64]),
+        host_blocks=st.sampled_from([64, 10, 6, 1]),
         reuse=st.booleans(),
-        evictor=st.sampled_from([SwapOut, SwapOut, Recompute]),
+        evictor=st.sampled_from([SwapOut, SwapOut, SwapOut, Recompute]),
         budget=st.sampled_from([2, 8192]),
-        frequency=st.sampled_from([None, 0.5, 1.0]),
+        frequency=st.sampled_from([1.0, 0.5, None]),
         adaptive=st.booleans(),
     )
     def start(self, data, allocator, order, host_blocks, reuse, evictor, budget, frequency, adaptive):
@@ -167,6 +167,9 @@ class EngineMachine(RuleBasedStateMachine):
         )
         self.caller = Caller(self.engine, lambda low, high: data.draw(st.integers(low, high)))
 
+        for _ in range(3):
+            self.caller.submit()
+
     def _caller(self, data):
         self.caller.draw = lambda low, high: data.draw(st.integers(low, high))
         return self.caller
@@ -181,24 +184,12 @@ class EngineMachine(RuleBasedStateMachine):
             self.engine.step()
 
     @rule(data=st.data())
-    def cancel(self, data):
-        self._caller(data).cancel()
-
-    @rule(data=st.data())
-    def suspend(self, data):
-        self._caller(data).suspend()
-
-    @rule(data=st.data())
-    def resume(self, data):
-        self._caller(data).resume()
-
-    @rule(data=st.data())
     def set_priority(self, data):
         self._caller(data).set_priority()
 
-    @rule(data=st.data())
-    def end_conversation(self, data):
-        self._caller(data).end_conversation()
+    @rule(data=st.data(), act=st.sampled_from(["resume", "suspend", "cancel", "end_conversation"]))
+    def meddle(self, data, act):
+        getattr(self._caller(data), act)()
 
     @precondition(lambda self: self.engine.swaps.jobs)
     @rule(data=st.data(), lands=st.sampled_from([True, True, True, False]))
@@ -217,7 +208,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 TestEngine = EngineMachine.TestCase
-TestEngine.settings = settings(settings.default, max_examples=60, stateful_step_count=50)
+TestEngine.settings = settings(settings.default, max_examples=150, stateful_step_count=50)
 
 
 class Unreliable:
@@ -237,15 +228,27 @@ class Unreliable:
         return per_run(src_planes, dst_planes, runs)
 
 
-def with_transfer(swaps_class):
+def unreliable(swaps_class):
     return lambda device_pool, host_pool: swaps_class(device_pool, host_pool, transfer="unreliable")
+
+
+def walk(engine, draws, *more_acts):
+    """Do 400 things at random, then come to an end."""
+    caller = Caller(engine, draws.randint)
+    acts = [caller.submit] * 6 + [engine.step] * 12 + [caller.resume] * 2
+    acts += [caller.cancel, caller.suspend, caller.set_priority, caller.end_conversation, *more_acts]
+    for _ in range(400):
+        draws.choice(acts)()
+        caller.checker.check()
+    caller.end_everything()
+    assert engine.counts.failed > 0
+    assert engine.counts.reports
 
 
 @pytest.mark.parametrize("host_blocks", [6, 64])
 @pytest.mark.parametrize("swaps_class", [SwapCoordinator, InlineSwaps])
 @pytest.mark.parametrize("seed", range(4))
-def test_random_walk(swaps_class, host_blocks, seed):
-    draws = random.Random(seed)
+def test_walk_with_copies_that_fail(swaps_class, host_blocks, seed):
     deadly = swaps_class is SwapCoordinator and seed == 3
     with transfers(unreliable=Unreliable(seed, deadly)):
         engine = make_engine(
@@ -254,26 +257,32 @@ def test_random_walk(swaps_class, host_blocks, seed):
             host_blocks=host_blocks,
             reuse=bool(seed % 2),
             allocator=[BlockGroupAllocator, PagedAllocator][seed % 2],
-            swaps=with_transfer(swaps_class),
+            swaps=unreliable(swaps_class),
             frequency=1.0,
             adaptive=AdaptiveSwapIn() if seed == 1 else None,
         )
-        caller = Caller(engine, draws.randint)
-        acts = [caller.submit] * 6 + [engine.step] * 12
-        acts += [
-            caller.cancel,
-            caller.suspend,
-            caller.resume,
-            caller.resume,
-            caller.set_priority,
-            caller.end_conversation,
-        ]
         try:
-            for _ in range(400):
-                draws.choice(acts)()
-                caller.checker.check()
-            caller.end_everything()
+            walk(engine, random.Random(seed))
         finally:
             engine.swaps.close()
-    assert engine.counts.failed > 0
-    assert engine.counts.reports
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_walk_with_copies_that_stay_in_flight(seed):
+    draws = random.Random(seed)
+    engine = make_engine(
+        device_blocks=DEVICE_BLOCKS,
+        block_size=BLOCK_SIZE,
+        host_blocks=draws.choice([6, 12, 64]),
+        reuse=bool(seed % 2),
+        allocator=draws.choice([BlockGroupAllocator, PagedAllocator]),
+        order=draws.choice(["block_major", "layer_major"]),
+        frequency=draws.choice([0.3, 1.0]),
+    )
+
+    def end_a_copy():
+        if jobs := engine.swaps.jobs:
+            end = engine.swaps.fail if draws.random() < 0.1 else engine.swaps.land
+            end(draws.randrange(len(jobs)))
+
+    walk(engine, draws, *[end_a_copy] * 8)

@@ -1,0 +1,86 @@
+"""Defaults of the bench against the rules that they follow, and what the report says when tokens differ."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fastswitch.engine.bench import prepare
+from fastswitch.engine.measure import A10_ITERATION_S, A10_SWAP_S, Speeds, default_link
+from fastswitch.engine.options import BenchOptions
+from fastswitch.engine.report import first_difference, highest_percentile
+from fastswitch.engine.runs import RUNS
+from fastswitch.memory import KVLayout
+
+OPTIONS = BenchOptions(command="test", conversations=3, scale=0.02, block_size=4, runs="vllm_0_3,fastswitch")
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    experiment = prepare(OPTIONS)
+    experiment.run_all()
+    yield experiment
+    torch.set_num_threads(threads)
+
+
+def test_the_device_pool_is_the_larger_of_its_two_rules(experiment):
+    workload, spec = experiment.workload, experiment.spec
+    longest = -(-workload.max_context * 1.25 // 4)
+    assert spec.device_blocks == max(longest, round(0.4 * workload.peak_demand_blocks(4)))
+    assert spec.host_blocks == 8 * spec.device_blocks
+
+
+def test_the_last_conversation_starts_when_the_work_divided_by_the_load_is_done(experiment):
+    assert experiment.plan.last_start_s == pytest.approx(experiment.speeds.work_s(experiment.workload) / 1.2)
+    assert experiment.plan.think_mean_s == pytest.approx(experiment.plan.last_start_s / 10)
+
+
+def test_on_the_default_link_a_swap_is_to_an_iteration_what_it_is_on_an_a10():
+    layout = KVLayout(8, 4, 32, 16, "float64")
+    link = default_link(Speeds(1000.0, 400.0, 0.02), layout)
+    swap_s = 500 * layout.token_bytes / (link.gbps * 1e9)
+    assert swap_s / 0.02 == pytest.approx(A10_SWAP_S / A10_ITERATION_S)
+    assert 0.06 < A10_SWAP_S / A10_ITERATION_S < 0.08  # 2.56 ms to 36.5 ms
+    assert link.call_us == 40.0
+    assert default_link(Speeds(1.0, 1.0, 1.0), layout, call_us=3.0, gbps=2.0).gbps == 2.0
+
+
+def test_each_later_row_changes_the_one_above_by_one_idea():
+    rows = list(RUNS.values())
+    for above, row in zip(rows[3:], rows[4:], strict=False):
+        changed = [
+            f for f in ("allocator", "order", "way", "asynchronous", "reuse") if getattr(above, f) != getattr(row, f)
+        ]
+        assert len(changed) == 1, (above.name, row.name, changed)
+
+
+def test_equal_tokens_have_no_difference(experiment):
+    assert experiment.same_tokens()
+    assert first_difference(experiment, "fastswitch") is None
+
+
+def test_a_wrong_token_is_told_from_a_near_tie(experiment, monkeypatch):
+    right = experiment.turn_tokens["fastswitch"]
+    wrong = {key: list(tokens) for key, tokens in right.items()}
+    wrong[1, 0][2] = (wrong[1, 0][2] + 1) % 512
+    monkeypatch.setitem(experiment.turn_tokens, "fastswitch", wrong)
+    said = first_difference(experiment, "fastswitch")
+    assert said.startswith("fastswitch differs from vllm_0_3 at conversation 1, turn 0, token 2: ")
+    assert said.endswith("NOT a near tie")
+    gap = float(said.split("gap ")[1].split()[0])
+    assert gap > 0
+    monkeypatch.setattr("fastswitch.engine.report.NEAR_TIE", 1e9)
+    assert first_difference(experiment, "fastswitch").endswith(": a near tie")
+
+
+def test_the_top_percentile_shown_is_one_that_every_run_has():
+    full = dict.fromkeys(("p50", "p90", "p95", "p99", "p99.9"), 1.0)
+    assert highest_percentile([full, full | {"p99.9": None, "p99": None}]) == "p95"
+    assert highest_percentile([dict.fromkeys(full)]) is None
+
+
+def test_options_are_frozen_values():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        OPTIONS.seed = 3
