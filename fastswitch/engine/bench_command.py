@@ -6,7 +6,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fastswitch.engine.bench import Experiment, prepare
+from fastswitch.engine.bench import prepare
+from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.plots import plot_tails
 from fastswitch.engine.report import LATENCIES, print_report

@@ -15,7 +15,7 @@ from fastswitch.memory.pool import KVPool
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fastswitch.engine.bench import Experiment
+    from fastswitch.engine.experiment import Experiment
 
 __all__ = ["first_difference", "highest_percentile", "print_report"]
 

@@ -1,6 +1,7 @@
 """Defaults of the bench against the rules that they follow, and what the report says when tokens differ."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_on_the_default_link_a_swap_is_to_an_iteration_what_it_is_on_an_a10():
 
 def test_each_later_row_changes_the_one_above_by_one_idea():
     rows = list(RUNS.values())
-    for above, row in zip(rows[3:], rows[4:], strict=False):
+    for above, row in itertools.pairwise(rows[3:]):
         changed = [
             f for f in ("allocator", "order", "way", "asynchronous", "reuse") if getattr(above, f) != getattr(row, f)
         ]

@@ -246,9 +246,9 @@ def test_broken_workloads_are_named_with_file_and_line(run, tmp_path):
 
 
 def test_an_interrupt_keeps_what_was_measured(run, monkeypatch, tmp_path):
-    from fastswitch.engine import bench as bench_module
+    from fastswitch.engine import experiment as experiment_module
 
-    real, served = bench_module.Experiment._run, []
+    real, served = experiment_module.Experiment._run, []
 
     def interrupted(self, spec, progress):
         if served:
@@ -256,7 +256,7 @@ def test_an_interrupt_keeps_what_was_measured(run, monkeypatch, tmp_path):
         served.append(spec.name)
         return real(self, spec, progress)
 
-    monkeypatch.setattr(bench_module.Experiment, "_run", interrupted)
+    monkeypatch.setattr(experiment_module.Experiment, "_run", interrupted)
     path = tmp_path / "o.json"
     status, out, err = run("bench", *SMALL, "--runs", "paper,fastswitch", "--json", path)
     assert status == 130
