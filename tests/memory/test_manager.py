@@ -94,7 +94,9 @@ class ManagerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.able(resident=True))
     @rule(pick=PICK, num_tokens=st.integers(1, 14), spare=st.integers(0, 6))
     def grow_and_commit(self, pick, num_tokens, spare):
-        request_id = self.pick(pick, resident=True)
+        self.compute(self.pick(pick, resident=True), num_tokens, spare)
+
+    def compute(self, request_id, num_tokens, spare):
         start = self.kv.device_valid_len(request_id)
         end = start + num_tokens
         need = blocks_for(end + spare) - self.kv.device_blocks(request_id)
@@ -152,6 +154,9 @@ class ManagerMachine(RuleBasedStateMachine):
     def swap_out(self, pick, idle, at_once):
         request_id = self.pick(pick, resident=True)
         self.turn(list(self.live).index(request_id), idle)
+        self.leave(request_id, at_once=at_once)
+
+    def leave(self, request_id, *, at_once):
         dirty = self.kv.dirty_blocks(request_id)
         need = blocks_for(self.kv.device_valid_len(request_id)) - self.host.num_owned(request_id)
 
@@ -171,6 +176,9 @@ class ManagerMachine(RuleBasedStateMachine):
         request_id = self.pick(pick, resident=False)
         if after_shortage:
             leave_nothing_clean(self.kv)
+        self.come_back(request_id, spare)
+
+    def come_back(self, request_id, spare):
         on_device, on_host = self.kv.device_valid_len(request_id), self.kv.host_valid_len(request_id)
         wanted = max(on_device, on_host) + spare
         own = self.kv.device_blocks(request_id)
@@ -184,6 +192,16 @@ class ManagerMachine(RuleBasedStateMachine):
             self.begun(request_id, job)
 
         self.attempt(blocks_for(wanted) - own <= self.kv.num_free + clean, act)
+
+    @precondition(lambda self: self.able(resident=False))
+    @rule(pick=PICK, num_tokens=st.integers(1, 9))
+    def another_turn(self, pick, num_tokens):
+        """As far as there is room: back, a few tokens, and out again."""
+        request_id = self.pick(pick, resident=False)
+        self.come_back(request_id, 0)
+        if request_id in self.able(resident=True):
+            self.compute(request_id, num_tokens, 0)
+            self.leave(request_id, at_once=True)
 
     @precondition(lambda self: self.copies)
     @rule(pick=PICK, num_blocks=st.integers(1, 4))
@@ -255,6 +273,9 @@ class ManagerMachine(RuleBasedStateMachine):
         assert kv.num_free + kv.num_clean + kv.num_vacating + rest == DEVICE_BLOCKS
         for request_id, tokens in self.live.items():
             assert kv.is_resident(request_id) == (tokens.resident and tokens.copy is None)
+            on_device, on_host = kv.device_valid_len(request_id), kv.host_valid_len(request_id)
+            dirty = blocks_for(on_device) - on_host // BLOCK_SIZE if on_device > on_host else 0
+            assert kv.dirty_blocks(request_id) == dirty
             assert kv.block_table(request_id).tolist() == (
                 self.device.block_ids(request_id).tolist() if owned(request_id) else []
             )
@@ -590,6 +611,16 @@ class TestSeveralSegments:
         kv.check_invariants()
         land(kv, kv.begin_swap_in("a", 14))
         assert (kv.device_valid_len("a"), kv.is_resident("a")) == (14, True)
+
+    def test_one_that_lacks_nothing_is_held_up_with_the_others(self, kv):
+        evict(kv, "a")
+        kv.begin_swap_in("a", 8)
+        compute(kv, "a", 14)
+        job = kv.begin_swap_out("a")
+        assert [(e.start_token, e.end_token) for e in job.ranges] == [(8, 8), (0, 6)]
+        assert (kv.num_free, kv.num_clean, kv.num_vacating) == (8, 0, 4)
+        land(kv, job)
+        assert (kv.num_free, kv.num_clean, kv.num_vacating) == (8, 4, 0)
 
     def test_rollback_into_the_first(self, kv):
         compute(kv, "a", 14)
