@@ -10,6 +10,7 @@ import numpy as np
 from fastswitch.engine.executor import BatchEntry
 from fastswitch.engine.metrics import PERCENTILES
 from fastswitch.engine.model_executor import ModelExecutor
+from fastswitch.engine.runs import RUNS
 from fastswitch.memory.pool import KVPool
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["first_difference", "highest_percentile", "print_report"]
 
 NEAR_TIE = 1e-4  # of the logits' spread: below it two correct ways of computing may pick different tokens
-LATENCIES = (("ttft_s", "TTFT"), ("tbt_s", "TBT"), ("tbt_resident_s", "resident TBT"))
+LATENCIES = (("ttft_s", "TTFT"), ("tbt_s", "TBT"), ("tbt_resident_s", "resid. TBT"))
 
 
 def print_report(experiment: Experiment, console: Console) -> None:
@@ -60,10 +61,7 @@ def _head(experiment: Experiment) -> str:
 
 
 def _latency_table(runs: Sequence[Mapping[str, Any]]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="latency in ms, wherever the samples allow a percentile", title_justify="left")
-    table.add_column("run")
+    table = _table("latency in ms: median, highest percentile that the samples allow, maximum, number of samples")
     columns = []
     for metric, label in LATENCIES:
         top = highest_percentile([run[metric] for run in runs])
@@ -81,12 +79,12 @@ def _latency_table(runs: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _switch_table(runs: Sequence[Mapping[str, Any]]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="switches", title_justify="left")
-    heads = ("out", "in", "clean", "dropped", "failed", "MB out", "MB in", "copies", "blocks/copy", "stall ms")
-    for head in ("run", *heads, "reused tok", "recomputed tok"):
-        table.add_column(head, justify="left" if head == "run" else "right")
+    table = _table(
+        "switches: swaps out and in, evictions that needed no copy, victims dropped, copies that failed; tokens"
+    )
+    heads = ("out", "in", "clean", "drops", "failed", "MB out", "MB in", "copies", "blocks/ copy", "stall ms")
+    for head in (*heads, "reused tok", "recomp. tok"):
+        table.add_column(head, justify="right")
     for run in runs:
         s = run["switches"]
         counts = [str(s[name]) for name in ("swap_outs", "swap_ins", "clean_evictions", "drops", "failed")]
@@ -101,6 +99,15 @@ def _switch_table(runs: Sequence[Mapping[str, Any]]) -> Any:
             str(s["reused_tokens"]),
             str(s["recomputed_tokens"]),
         )
+    return table
+
+
+def _table(title: str) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("run", no_wrap=True, min_width=max(map(len, RUNS)))
     return table
 
 

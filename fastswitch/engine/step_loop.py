@@ -221,7 +221,8 @@ class StepLoop:
         pools = self._pools()
         order = [self._conversations.request(request_id) for request_id in self._placement.order]
         first = next(request for request in order if request.turn is not None)
-        need = first.blocks_needed + first.device_blocks
+        # its own clean blocks are among the clean ones, so it is asked for them again; a resident keeps what it holds
+        need = first.blocks_needed + (first.device_blocks if first.state is RequestState.SWAPPED else 0)
         return (
             f"deadlock: request {first.request_id} ({first.state.value}) needs {need} blocks, but free {pools.free} + "
             f"clean {pools.clean} + vacating {pools.vacating} < {need} and nothing below it can leave"

@@ -1,4 +1,4 @@
-"""What an engine is asked to do: conversations from traces or drawn, chosen, scaled and timed. numpy and the standard library."""
+"""What an engine is asked to do: conversations from traces or drawn, chosen, scaled and timed. Needs numpy alone."""
 
 from __future__ import annotations
 
