@@ -27,7 +27,7 @@ __all__ = ["Speeds", "default_link", "measure_speeds", "raw_copy_ms"]
 
 DECODE_BATCH = 8
 SWAP_TOKENS = 500
-REPEATS = 5
+REPEATS = 15
 
 # Llama-3-8B on an A10, bf16: 128 KiB of KV a token over 80 % of PCIe 4.0 x16 (32 GB/s a way); an iteration reads
 # 16.06 GB of weights at 80 % of 600 GB/s and takes 3 ms besides (docs/design.md, declared assumptions).

@@ -30,6 +30,17 @@ def switched_pair(engine, first_len=9, second_len=9):
     return first, second
 
 
+def step_until_copying(engine, direction):
+    """Step until one copy of that direction is in flight, and leave it there."""
+    for _ in range(100):
+        ran = engine.step()
+        if [job.direction for job in engine.swaps.jobs] == [direction]:
+            return
+        if not ran:
+            engine.wait_for_work()
+    raise AssertionError(f"no {direction} in 100 steps")
+
+
 # Tokens
 
 
@@ -147,15 +158,15 @@ def test_an_idle_conversation_leaves_only_when_room_is_wanted():
     finish(engine)
     assert states(engine) == [RequestState.IDLE] * 3
     assert engine.counts.reports == []
-    wants_room = engine.submit(range(10), 2)
+    wants_room = engine.submit(range(14), 2)
     finish(engine)
-    assert [job.request_id for job in jobs_of(engine, OUT)] == [0, 1]  # 3 blocks free, 6 needed: longest idle first
+    assert [job.request_id for job in jobs_of(engine, OUT)] == [0, 1]  # 3 blocks free, 8 needed: longest idle first
     assert states(engine)[2] is RequestState.IDLE
     back = engine.submit([9], 2, conversation_id="long idle")
     finish(engine)
     history = [1, 2, 3, 4, *answer([1, 2, 3, 4], 3), 9]
     assert engine.turn(back).generated == answer(history, 2)
-    assert engine.turn(wants_room).generated == answer(range(10), 2)
+    assert engine.turn(wants_room).generated == answer(range(14), 2)
     assert engine.counts.recomputed_tokens == 0
     for name in ("long idle", "short idle", "third"):
         engine.end_conversation(name)
@@ -252,8 +263,7 @@ def test_a_turn_ends_while_its_copy_is_in_flight(direction, how, then):
     engine = make_engine()
     checker = InvariantChecker(engine)
     first, second = switched_pair(engine)
-    while [job.direction for job in engine.swaps.jobs] != [direction]:
-        engine.step() or engine.wait_for_work()
+    step_until_copying(engine, direction)
     engine.cancel(first)
     if how == "end":
         engine.end_conversation("first")
@@ -274,8 +284,7 @@ def test_a_turn_ends_while_its_copy_is_in_flight(direction, how, then):
 def test_a_cancelled_turn_that_had_just_come_in_gives_its_room_away():
     engine = make_engine()
     first, second = switched_pair(engine)
-    while [job.direction for job in engine.swaps.jobs] != [IN]:
-        engine.step() or engine.wait_for_work()
+    step_until_copying(engine, IN)
     engine.cancel(first)
     third = engine.submit(range(300, 312), 3, priority=3)
     finish(engine)
@@ -308,14 +317,13 @@ def test_a_request_whose_copy_fails_is_recomputed_and_nobody_else(direction):
     engine = make_engine()
     checker = InvariantChecker(engine)
     first, second = switched_pair(engine)
-    while [job.direction for job in engine.swaps.jobs] != [direction]:
-        engine.step() or engine.wait_for_work()
+    step_until_copying(engine, direction)
     engine.swaps.fail()
     finish(engine, checker.check)
     assert (engine.counts.failed, engine.counts.drops) == (1, 1)
     recomputed = engine.counts.recomputed_tokens
     assert recomputed == 9
-    assert [entry.start for batch in engine.executor.batches for entry in batch if entry.request_id == 1][0] == 0
+    assert next(entry.start for batch in engine.executor.batches for entry in batch if entry.request_id == 1) == 0
     check_answers([engine.turn(first)])
     check_answers([engine.turn(second)])
 

@@ -223,6 +223,9 @@ class ManagerMachine(RuleBasedStateMachine):
             return
         tokens.copy = None
         tokens.resident = tokens.resident and not failed
+        if failed:
+            (kept,) = (self.kv.device_copy if copy.destination is self.device else self.kv.host_copy)(request_id)
+            assert copy.destination.num_owned(request_id) == blocks_for(kept.valid_len)
         if tokens.resident and not self.reuse:
             assert self.kv.host_copy(request_id)[0].groups == ()
 

@@ -82,6 +82,13 @@ class TestRule2:
         placement = place([running(0, 3), waiting(1, 2)], pools())
         assert (placement.evictions, placement.unplaced) == ((), (1,))
 
+    def test_never_a_higher_rank_even_where_the_ranker_would_allow_it(self):
+        class Eager(FCFS):
+            def may_preempt(self, challenger, holder):
+                return True
+
+        assert place([running(0, 3), waiting(1, 2)], pools(), ranker=Eager()).evictions == ()
+
     def test_only_as_many_as_needed_lowest_first(self):
         placement = place([waiting(0, 3), running(1, 2), running(2, 2), running(3, 2)], pools())
         assert evicted(placement) == [3, 2]
@@ -103,13 +110,17 @@ class TestRule2:
         placement = place([waiting(0, 4), waiting(1, 2), waiting(2, 1)], pools(free=7))
         assert placement.admissions == (0, 1, 2)
 
+    def test_what_is_claimed_of_the_room_to_come_is_not_counted_twice(self):
+        placement = place([waiting(0, 3), waiting(1, 2), running(2, 2)], pools(vacating=3))
+        assert (evicted(placement), placement.unplaced) == ([2], (0, 1))
+
     def test_growth_of_a_lower_rank_does_not_either(self):
         placement = place([waiting(0, 3), running(1, 2, 1, protected=True)], pools(free=1, vacating=3))
         assert (placement.sitting_out, placement.unplaced) == ({1}, (0,))
 
     def test_who_is_on_the_way_out_and_ranks_high_again_gets_its_blocks_back(self):
-        placement = place([swapping_out(0, 1, device_blocks=3), waiting(1, 2)], pools(free=1, vacating=3))
-        assert (placement.unplaced, placement.evictions) == ((0, 1), ())
+        placement = place([swapping_out(0, 1, device_blocks=3), waiting(1, 2)], pools(free=2, vacating=3))
+        assert (placement.unplaced, placement.admissions) == ((0, 1), ())
         placement = place([swapping_out(0, 1, device_blocks=3), waiting(1, 2)], pools(free=3, vacating=3))
         assert (placement.unplaced, placement.admissions) == ((0,), (1,))
 
