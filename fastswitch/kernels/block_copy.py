@@ -30,7 +30,7 @@ from fastswitch.kernels._pieces import PieceTable
 try:
     import triton
     import triton.language as tl
-except ModuleNotFoundError:
+except ImportError:
     triton = None
 
 __all__ = [

@@ -108,3 +108,10 @@ def stamps_of(allocator, kv_copy):
 
 def blocks_for(num_tokens):
     return -(-num_tokens // BLOCK_SIZE)
+
+
+def leave_nothing_clean(kv):
+    """Somebody needs the room of everyone who is clean, and ends at once."""
+    kv.add("hungry")
+    kv.grow("hungry", (kv.num_free + kv.num_clean) * BLOCK_SIZE)
+    kv.release("hungry")
