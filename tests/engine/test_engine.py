@@ -174,6 +174,15 @@ def test_an_idle_conversation_leaves_only_when_room_is_wanted():
     check_all_free(engine)
 
 
+@pytest.mark.parametrize("swaps", [{}, {"swaps": InlineSwaps}])
+def test_an_idle_conversation_makes_room_for_one_that_grows(swaps):
+    engine = make_engine(**swaps)
+    list(engine.stream(engine.submit(range(6), 2, conversation_id="idle")))
+    grows = engine.submit(range(50, 56), 6)
+    assert list(engine.stream(grows)) == answer(range(50, 56), 6)  # runs short with nothing in flight: no deadlock
+    assert [job.request_id for job in jobs_of(engine, OUT)] == [0]
+
+
 @pytest.mark.parametrize("evict_by", ["swapping", "recomputing"])
 @pytest.mark.parametrize("adaptive", [None, AdaptiveSwapIn()])
 def test_levels_that_change_at_every_iteration_do_not_stop_anybody(evict_by, adaptive):
@@ -185,6 +194,24 @@ def test_levels_that_change_at_every_iteration_do_not_stop_anybody(evict_by, ada
     for turn in turns:
         check_answers([turn])
     assert engine.counts.drops > 5 if evictor else len(engine.counts.reports) > 5
+
+
+def test_who_comes_in_makes_a_step_before_it_leaves_again():
+    engine = make_engine()
+    turn_ids = [engine.submit(range(n, n + 10), 6) for n in (0, 50)]  # each fills the pool
+    for _ in range(200):
+        for turn_id, request in zip(turn_ids, list(engine.requests), strict=False):
+            # whoever is on the device, or on its way from or to it, is worse than the other
+            here = request.state not in (RequestState.WAITING, RequestState.SWAPPED)
+            if len(engine.requests) == 2:
+                engine.set_priority(turn_id, 1 if here else 0)
+        if not engine.step():
+            engine.wait_for_work()
+        if not engine.requests:
+            break
+    assert engine.turn(0).generated == answer(range(10), 6)
+    assert engine.turn(1).generated == answer(range(50, 60), 6)
+    assert len(jobs_of(engine, IN)) >= 8  # nearly every token cost a switch, and was made
 
 
 def test_suspend_holds_a_turn_off_the_device_until_resume():

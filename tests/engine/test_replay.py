@@ -38,8 +38,14 @@ def make_plan(*conversations):
     )
 
 
-def replay_on(engine, workload, plan, **options):
-    replay = Replay(engine, workload, plan, VOCABULARY, **options)
+def replay_on(engine, workload, plan, on_step=lambda _: None):
+    steps = iter(range(1_000))
+
+    def bounded(turns_ended):
+        on_step(turns_ended)
+        assert next(steps, None) is not None, "the replay does not come to an end"
+
+    replay = Replay(engine, workload, plan, VOCABULARY, bounded)
     replay.run()
     return replay
 
