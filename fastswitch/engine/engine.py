@@ -18,7 +18,7 @@ from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
-from fastswitch.engine.workloads import ArrivalPlan, Workload
+from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_arrivals
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import Scheduler
 
@@ -51,6 +51,7 @@ class Engine:
         self.kv = kv
         self.swaps = swaps
         self.counts = SwitchCounts()
+        self._vocab_size = executor.vocab_size
         self._conversations = Conversations(kv, self.clock, executor.max_context)
         switcher = Switcher(kv, swaps, adaptive, self.counts)
         self._loop = StepLoop(executor, scheduler, switcher, self._conversations, self.clock, adaptive)
@@ -154,14 +155,19 @@ class Engine:
         """
         self._conversations.end(conversation_id)
 
-    def run(self, workload: Workload, plan: ArrivalPlan, *, vocab_size: int) -> Replay:
-        """Serve a timed workload to its end; what comes back holds the record of every turn.
+    def run(self, workload: Workload, plan: ArrivalPlan | None = None) -> Replay:
+        """Serve a workload to its end; what comes back holds the record of every turn.
+
+        Args:
+            workload: conversations.
+            plan: their timing. By default recorded times as they are; what is not recorded as in the paper's setting:
+                one conversation a second (Poisson), a think time of 10 s (exponential).
 
         Raises:
             ValueError: if a turn can never fit.
             DeadlockError: if the engine can never go on.
         """
-        replay = Replay(self, workload, plan, vocab_size)
+        replay = Replay(self, workload, plan or _default_plan(workload), self._vocab_size)
         replay.run()
         return replay
 
@@ -189,3 +195,13 @@ class Engine:
     def stall_s(self) -> float:
         """Seconds in which no iteration ran because of copies, while somebody wanted to run."""
         return self.swaps.stall_s + self._loop.waited_s
+
+
+def _default_plan(workload: Workload) -> ArrivalPlan:
+    return plan_arrivals(
+        workload,
+        rate=None if workload.records_arrivals else 1.0,
+        think_s=None if workload.records_gaps else 10.0,
+        time_scale=1.0,
+        seed=workload.seed,
+    )

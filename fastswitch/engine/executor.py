@@ -39,6 +39,7 @@ class Executor(Protocol):
     """Computes one batch at a time, on the caller's thread and current stream."""
 
     max_context: int  # tokens a request may have in all
+    vocab_size: int  # token ids are in [0, vocab_size)
 
     def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
         """Write the batch's KV into its blocks; the next token of each entry that samples, None for the others."""

@@ -100,7 +100,9 @@ class ModelExecutor:
     def __init__(self, model: Any, pool: KVPool) -> None:
         self._model = model
         self._pool = pool
-        self.max_context = int(model.config.get_text_config(decoder=True).max_position_embeddings)
+        config = model.config.get_text_config(decoder=True)
+        self.max_context = int(config.max_position_embeddings)
+        self.vocab_size = int(config.vocab_size)
 
     def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
         """Write the batch's KV into its blocks; greedy next tokens of the entries that sample.

@@ -65,6 +65,7 @@ class StampExecutor:
 
     def __init__(self, pool, *, max_context=512, clock=None, iteration_s=0.0):
         self.max_context = max_context
+        self.vocab_size = VOCABULARY
         self.batches = []
         self._blocks = pool.blocks.flatten(1, 2)[..., 0, 0].numpy()  # [num_blocks, STAMPS, block_size]
         self._block_size = pool.layout.block_size

@@ -116,7 +116,7 @@ def test_a_workload_that_does_not_fit_at_once_is_served_to_its_end(swaps):
     small = make_workload(*[[(1 + index % 5, 6), (3, 1 + index), (2, 4)] for index in range(6)])
     engine = make_engine(device_blocks=13, frequency=1.0, clock=FakeClock(), **swaps)
     plan = plan_arrivals(small, work_s=30.0)
-    replay = engine.run(small, plan, vocab_size=VOCABULARY)
+    replay = engine.run(small, plan)
     assert len(replay.turns) == small.num_turns
     for conversation in small.conversations:
         check_answers([replay.turns[conversation.index, turn] for turn in range(len(conversation.turns))])
@@ -124,3 +124,12 @@ def test_a_workload_that_does_not_fit_at_once_is_served_to_its_end(swaps):
         assert [len(prompt) for prompt in prompts] == [turn.input_tokens for turn in conversation.turns]
     assert engine.counts.reports
     check_all_free(engine)
+
+
+def test_without_a_plan_recorded_times_are_kept_and_others_are_the_papers():
+    engine = make_engine(device_blocks=32, clock=FakeClock())
+    replay = engine.run(make_workload(*[[(2, 2), (1, 1)]] * 8))
+    first = sorted(turn.arrival for (_, index), turn in replay.turns.items() if index == 0)
+    assert first[0] == 0.0
+    assert 2.0 < first[-1] < 20.0, "eight conversations, one a second on average"
+    assert all(turn.ended for turn in replay.turns.values())
