@@ -25,8 +25,10 @@ test: $(READY)
 	$(BIN)/python -m pytest -m "not long"
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m interpret tests/kernels
 
+# What takes over 20 s, and the property tests with other, and more, examples than in `make test`.
 long: $(READY)
 	$(BIN)/python -m pytest -m long
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest tests/memory tests/sched tests/engine/test_random_walks.py
 
 check: $(READY)
 	$(BIN)/ruff check .

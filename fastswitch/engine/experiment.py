@@ -18,7 +18,7 @@ from fastswitch.engine.metrics import latency_samples, speedup, tail, tokens_sha
 from fastswitch.engine.models import LoadedModel
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.replay import Replay
-from fastswitch.engine.runs import EngineSpec, RunSpec, build_engine
+from fastswitch.engine.runs import RUNS, EngineSpec, RunSpec, build_engine
 from fastswitch.engine.workloads import ArrivalPlan, Workload
 
 __all__ = ["Experiment"]
@@ -142,9 +142,11 @@ def _held(engine: Engine) -> dict[str, int]:
 
 
 def _speedups(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Each of the paper's system and ours over every run before it."""
+    """The paper's system and ours, each over every run that stands above it in ``RUNS``, in whatever order they ran."""
+    by_name = {result["name"]: result for result in results}
+    rows = [name for name in RUNS if name in by_name]
     found = {}
-    for position, run in enumerate(results):
-        if run["name"] in ("paper", "fastswitch"):
-            found.update({f"{run['name']}/{base['name']}": speedup(run, base) for base in results[:position]})
+    for position, name in enumerate(rows):
+        if name in ("paper", "fastswitch"):
+            found.update({f"{name}/{base}": speedup(by_name[name], by_name[base]) for base in rows[:position]})
     return found

@@ -13,7 +13,7 @@ from fastswitch.engine.report import first_difference, highest_percentile
 from fastswitch.engine.runs import RUNS
 from fastswitch.memory import KVLayout
 
-OPTIONS = BenchOptions(command="test", conversations=3, scale=0.02, block_size=4, runs="vllm_0_3,fastswitch")
+OPTIONS = BenchOptions(command="test", conversations=3, scale=0.02, block_size=4, runs="fastswitch,vllm_0_3")
 
 
 @pytest.fixture(scope="module")
@@ -57,23 +57,31 @@ def test_each_later_row_changes_the_one_above_by_one_idea():
         assert len(changed) == 1, (above.name, row.name, changed)
 
 
+def test_speedups_do_not_depend_on_the_order_of_the_runs(experiment):
+    result = experiment.as_json()
+    fast, base = result["runs"]
+    assert list(result["speedup"]) == ["fastswitch/vllm_0_3"]
+    assert result["speedup"]["fastswitch/vllm_0_3"]["tokens_per_s"] == fast["tokens_per_s"] / base["tokens_per_s"]
+    assert result["speedup"]["fastswitch/vllm_0_3"]["ttft_p99"] is None
+
+
 def test_equal_tokens_have_no_difference(experiment):
     assert experiment.same_tokens()
-    assert first_difference(experiment, "fastswitch") is None
+    assert first_difference(experiment, "vllm_0_3") is None
 
 
 def test_a_wrong_token_is_told_from_a_near_tie(experiment, monkeypatch):
-    right = experiment.turn_tokens["fastswitch"]
+    right = experiment.turn_tokens["vllm_0_3"]
     wrong = {key: list(tokens) for key, tokens in right.items()}
     wrong[1, 0][2] = (wrong[1, 0][2] + 1) % 512
-    monkeypatch.setitem(experiment.turn_tokens, "fastswitch", wrong)
-    said = first_difference(experiment, "fastswitch")
-    assert said.startswith("fastswitch differs from vllm_0_3 at conversation 1, turn 0, token 2: ")
+    monkeypatch.setitem(experiment.turn_tokens, "vllm_0_3", wrong)
+    said = first_difference(experiment, "vllm_0_3")
+    assert said.startswith("vllm_0_3 differs from fastswitch at conversation 1, turn 0, token 2: ")
     assert said.endswith("NOT a near tie")
     gap = float(said.split("gap ")[1].split()[0])
     assert gap > 0
     monkeypatch.setattr("fastswitch.engine.report.NEAR_TIE", 1e9)
-    assert first_difference(experiment, "fastswitch").endswith(": a near tie")
+    assert first_difference(experiment, "vllm_0_3").endswith(": a near tie")
 
 
 def test_the_top_percentile_shown_is_one_that_every_run_has():
