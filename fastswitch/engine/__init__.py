@@ -1,6 +1,6 @@
 """Puts the parts together: step loop, swaps on threads of their own, metrics. Needs torch; models need more."""
 
-from fastswitch.engine.adaptive import AdaptiveSwapIn, SwapInMode
+from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.engine import Engine
 from fastswitch.engine.executor import BatchEntry, Executor
@@ -12,7 +12,7 @@ from fastswitch.engine.swap import SwapCoordinator
 from fastswitch.engine.swaps import SwapReport, Swaps
 
 __all__ = [
-    "AdaptiveSwapIn",
+    "AdaptiveSwap",
     "BatchEntry",
     "Clock",
     "DeadlockError",
@@ -23,7 +23,7 @@ __all__ = [
     "RealClock",
     "Request",
     "SwapCoordinator",
-    "SwapInMode",
+    "SwapMode",
     "SwapReport",
     "Swaps",
     "Turn",

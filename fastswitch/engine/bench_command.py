@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.plots import plot_tails
 from fastswitch.engine.report import LATENCIES, print_report
+from fastswitch.engine.token_check import equivalent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,25 +22,24 @@ __all__ = ["run_bench"]
 
 
 def run_bench(options: BenchOptions) -> None:
-    """Run, print and write; on Ctrl-C with what was measured so far, and the interrupt goes on."""
+    """Run, write and print; on Ctrl-C with what was measured so far, and the interrupt goes on.
+
+    Raises:
+        RuntimeError: if the runs' tokens differ by more than a near tie; everything is written and printed before.
+    """
     from rich.console import Console
 
     errors = Console(stderr=True)
-    with errors.status("loading and measuring") if errors.is_terminal else _Quiet():
+    with errors.status("loading and measuring") if errors.is_terminal else contextlib.nullcontext():
         experiment = prepare(options)
     try:
         _run_with_progress(experiment, errors)
     finally:
         if experiment.results:
-            _publish(experiment)
-
-
-class _Quiet:
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, *_exception: object) -> None:
-        return
+            _write(experiment)
+            _print(experiment)
+    if not equivalent(experiment):
+        raise RuntimeError("the runs gave different tokens, and not at a near tie: a request's KV was wrong")
 
 
 def _run_with_progress(experiment: Experiment, console: Console) -> None:
@@ -58,11 +60,18 @@ def _run_with_progress(experiment: Experiment, console: Console) -> None:
         experiment.run_all(update)
 
 
-def _publish(experiment: Experiment) -> None:
+def _print(experiment: Experiment) -> None:
     from rich.console import Console
 
-    # In a pipe rich assumes 80 columns and would break the tables.
-    print_report(experiment, Console(width=None if sys.stdout.isatty() else 200))
+    try:
+        # In a pipe rich assumes 80 columns and would break the lines.
+        print_report(experiment, Console(width=None if sys.stdout.isatty() else 200))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough; what is written is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(experiment: Experiment) -> None:
     options = experiment.options
     if options.json is not None:
         options.json.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")

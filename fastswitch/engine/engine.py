@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
 
-from fastswitch.engine.adaptive import AdaptiveSwapIn
+from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import Executor
@@ -34,7 +34,7 @@ class Engine:
         kv: owns both pools' blocks.
         swaps: moves bytes; closed by its owner, not by the engine.
         clock: time, the one that ``swaps`` uses.
-        adaptive: overlap a swap-in or wait for it; None always overlaps.
+        adaptive: overlap a copy or wait for it; None always overlaps.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Engine:
         swaps: Swaps,
         *,
         clock: Clock | None = None,
-        adaptive: AdaptiveSwapIn | None = None,
+        adaptive: AdaptiveSwap | None = None,
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self.kv = kv
@@ -93,7 +93,7 @@ class Engine:
         return turn.turn_id
 
     def step(self) -> bool:
-        """Do one step; whether an iteration ran. Waits for nothing but a swap-in that is worth waiting for."""
+        """Do one step; whether an iteration ran. Waits for nothing but a copy that is worth waiting for."""
         return self._loop.step()
 
     def wait_for_work(self, until: float | None = None) -> None:

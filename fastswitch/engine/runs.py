@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from fastswitch.engine.adaptive import AdaptiveSwapIn
+from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.checks import PoisoningAllocator
 from fastswitch.engine.clock import RealClock
 from fastswitch.engine.engine import Engine
@@ -122,7 +122,7 @@ def build_engine(spec: EngineSpec, run: RunSpec) -> Iterator[Engine]:
     swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=spec.link, clock=clock)
     evictor = spec.evictor() if run.way else Recompute()
     scheduler = Scheduler(spec.ranker(), spec.packer(), evictor, TokenAccountant())
-    adaptive = AdaptiveSwapIn() if run.asynchronous else None
+    adaptive = AdaptiveSwap() if run.asynchronous else None
     try:
         yield Engine(ModelExecutor(spec.model.model, device_pool), scheduler, kv, swaps, clock=clock, adaptive=adaptive)
     finally:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastswitch.engine.adaptive import AdaptiveSwapIn
+from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import BatchEntry, Executor
@@ -49,7 +49,7 @@ class StepLoop:
         switcher: Switcher,
         conversations: Conversations,
         clock: Clock,
-        adaptive: AdaptiveSwapIn | None,
+        adaptive: AdaptiveSwap | None,
     ) -> None:
         self._executor = executor
         self._scheduler = scheduler

@@ -5,7 +5,7 @@ Ours. The scheduler decides who leaves and who comes; here it happens. A switch 
 
 from __future__ import annotations
 
-from fastswitch.engine.adaptive import AdaptiveSwapIn, SwapInMode
+from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.request import Request
 from fastswitch.engine.swaps import SwapReport, Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
@@ -21,18 +21,18 @@ class Switcher:
     Args:
         kv: who holds what.
         swaps: who moves the bytes.
-        adaptive: overlap a swap-in or wait for it; None always overlaps.
+        adaptive: overlap a copy or wait for it; None always overlaps.
         counts: where each switch is entered.
     """
 
-    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: AdaptiveSwapIn | None, counts: SwitchCounts) -> None:
+    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: AdaptiveSwap | None, counts: SwitchCounts) -> None:
         self.kv = kv
         self.swaps = swaps
         self.adaptive = adaptive
         self.counts = counts
         self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
-        self._unobserved: list[SwapReport] = []  # swap-ins that the engine did not wait for to the end
+        self._unobserved: list[SwapReport] = []  # landed; their copies may still be under way on a device
 
     @property
     def num_in_flight(self) -> int:
@@ -99,8 +99,6 @@ class Switcher:
             return
         request.state = RequestState.SWAPPING_IN
         self._submit(request, job)
-        if self.adaptive is not None and self.adaptive.choose(job.num_blocks) is SwapInMode.WAIT:
-            self.swaps.wait([job])
 
     def _submit(self, request: Request, job: SwapJob) -> None:
         request.job = job
@@ -109,12 +107,21 @@ class Switcher:
             self.swaps.submit(job)
         except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
             self._refused.append(SwapReport(job, "refused", error=error))
+            return
+        if self.adaptive is not None and self.adaptive.choose(job.direction, self._queued(job)) is SwapMode.WAIT:
+            self.swaps.wait([job])
+
+    def _queued(self, job: SwapJob) -> int:
+        """Blocks of the job and of those that its thread copies before it."""
+        others = [request.job for request in self._in_flight.values() if request.job is not None]
+        return sum(other.num_blocks for other in others if other.direction is job.direction)
 
     def _landed(self, report: SwapReport) -> None:
         job = report.job
         request = self._in_flight.pop(job.job_id)
         request.job = None
         self.counts.add(report)
+        self._unobserved.append(report)
         if report.error is not None:
             self.kv.abort(job)
         else:
@@ -127,12 +134,11 @@ class Switcher:
             request.state = RequestState.SWAPPED
         else:
             request.state = RequestState.RUNNING if request.turn is not None else RequestState.IDLE
-            self._unobserved.append(report)
 
     def _observe(self) -> None:
-        """Tell the adaptive rule of swap-ins whose copies are over; never waits for one."""
-        over = [r for r in self._unobserved if r.copy_done is not None and r.copy_done.query()]
+        """Tell the adaptive rule of copies that are over; never waits for one."""
+        over = [r for r in self._unobserved if r.copy_done is None or r.copy_done.query()]
         self._unobserved = [r for r in self._unobserved if r not in over]
         for report in over:
-            if self.adaptive is not None:
-                self.adaptive.observe_copy(report.job.num_blocks, report.queue_s + report.copy_s)
+            if self.adaptive is not None and report.copy_done is not None:
+                self.adaptive.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)

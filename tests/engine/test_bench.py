@@ -1,6 +1,7 @@
 """Defaults of the bench against the rules that they follow, and what the report says when tokens differ."""
 
 import dataclasses
+import io
 import itertools
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from fastswitch.engine.bench import prepare
 from fastswitch.engine.measure import A10_ITERATION_S, A10_SWAP_S, Speeds, default_link
 from fastswitch.engine.options import BenchOptions
-from fastswitch.engine.report import first_difference, highest_percentile
+from fastswitch.engine.report import print_report
 from fastswitch.engine.runs import RUNS
+from fastswitch.engine.token_check import equivalent, first_difference
 from fastswitch.memory import KVLayout
 
 OPTIONS = BenchOptions(command="test", conversations=3, scale=0.02, block_size=4, runs="fastswitch,vllm_0_3")
@@ -75,19 +77,29 @@ def test_a_wrong_token_is_told_from_a_near_tie(experiment, monkeypatch):
     wrong = {key: list(tokens) for key, tokens in right.items()}
     wrong[1, 0][2] = (wrong[1, 0][2] + 1) % 512
     monkeypatch.setitem(experiment.turn_tokens, "vllm_0_3", wrong)
-    said = first_difference(experiment, "vllm_0_3")
-    assert said.startswith("vllm_0_3 differs from fastswitch at conversation 1, turn 0, token 2: ")
-    assert said.endswith("NOT a near tie")
-    gap = float(said.split("gap ")[1].split()[0])
-    assert gap > 0
-    monkeypatch.setattr("fastswitch.engine.report.NEAR_TIE", 1e9)
-    assert first_difference(experiment, "vllm_0_3").endswith(": a near tie")
+    found = first_difference(experiment, "vllm_0_3")
+    assert str(found).startswith("vllm_0_3 differs from fastswitch at conversation 1, turn 0, token 2: ")
+    assert str(found).endswith("NOT a near tie")
+    assert found.gap > 0
+    assert not equivalent(experiment)
+    monkeypatch.setattr("fastswitch.engine.token_check.NEAR_TIE", 1e9)
+    assert str(first_difference(experiment, "vllm_0_3")).endswith(": a near tie")
+    assert equivalent(experiment)
 
 
-def test_the_top_percentile_shown_is_one_that_every_run_has():
-    full = dict.fromkeys(("p50", "p90", "p95", "p99", "p99.9"), 1.0)
-    assert highest_percentile([full, full | {"p99.9": None, "p99": None}]) == "p95"
-    assert highest_percentile([dict.fromkeys(full)]) is None
+def test_the_report_fits_80_columns_and_cuts_no_number(experiment):
+    from rich.console import Console
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_report(experiment, console)
+    text = console.export_text()
+    assert "\u2026" not in text
+    for result in experiment.results:
+        assert f"{result['ttft_s']['max'] * 1e3:.1f}" in text
+        assert str(result["switches"]["copies"]) in text
+    assert "p99" not in text.split("TBT, ms")[0], "so few turns have no such percentile"
+    assert "fastswitch over each other run" in text
+    assert "vllm_0_3" in text.split("fastswitch over each other run")[1]
 
 
 def test_options_are_frozen_values():

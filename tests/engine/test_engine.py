@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastswitch.engine import AdaptiveSwapIn, DeadlockError, InlineSwaps
+from fastswitch.engine import AdaptiveSwap, DeadlockError, InlineSwaps
 from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.memory import SwapDirection
 from fastswitch.sched import PrefillFirst, Recompute, RequestState
@@ -184,7 +184,7 @@ def test_an_idle_conversation_makes_room_for_one_that_grows(swaps):
 
 
 @pytest.mark.parametrize("evict_by", ["swapping", "recomputing"])
-@pytest.mark.parametrize("adaptive", [None, AdaptiveSwapIn()])
+@pytest.mark.parametrize("adaptive", [None, AdaptiveSwap()])
 def test_levels_that_change_at_every_iteration_do_not_stop_anybody(evict_by, adaptive):
     evictor = Recompute() if evict_by == "recomputing" else None
     engine = make_engine(frequency=1.0, evictor=evictor, adaptive=adaptive)

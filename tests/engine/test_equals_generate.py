@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastswitch.engine import AdaptiveSwapIn, Engine, InlineSwaps, RealClock, SwapCoordinator
+from fastswitch.engine import AdaptiveSwap, Engine, InlineSwaps, RealClock, SwapCoordinator
 from fastswitch.engine.checks import InvariantChecker, PoisoningAllocator, check_all_free
 from fastswitch.engine.model_executor import ModelExecutor, kv_layout
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager, PagedAllocator
@@ -117,7 +117,7 @@ def run(name, swaps_class, *, allocator, order, way, reuse, evictor, packer=None
     ranker = PriorityTrace(RandomPriorities(1), 0.5)
     scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor, TokenAccountant())
     clock = RealClock()
-    adaptive = AdaptiveSwapIn() if swaps_class is SwapCoordinator else None
+    adaptive = AdaptiveSwap() if swaps_class is SwapCoordinator else None
     swaps = ComparingSwaps(swaps_class(device_pool, host_pool, transfer=way, clock=clock), kv, device_pool, host_pool)
     engine = Engine(ModelExecutor(model, device_pool), scheduler, kv, swaps, clock=clock, adaptive=adaptive)
     try:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fastswitch.engine import AdaptiveSwapIn, InlineSwaps, SwapCoordinator
+from fastswitch.engine import AdaptiveSwap, InlineSwaps, SwapCoordinator
 from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.kernels import per_run
 from fastswitch.memory import BlockGroupAllocator, PagedAllocator
@@ -164,7 +164,7 @@ class EngineMachine(RuleBasedStateMachine):
             evictor=evictor(),
             packer=PrefillFirst(budget if evictor is SwapOut and host_blocks == 64 else 8192),
             frequency=frequency,
-            adaptive=AdaptiveSwapIn() if adaptive else None,
+            adaptive=AdaptiveSwap() if adaptive else None,
         )
         self.caller = Caller(self.engine, lambda low, high: data.draw(st.integers(low, high)))
 
@@ -260,7 +260,7 @@ def test_walk_with_copies_that_fail(swaps_class, host_blocks, seed):
             allocator=[BlockGroupAllocator, PagedAllocator][seed % 2],
             swaps=unreliable(swaps_class),
             frequency=1.0,
-            adaptive=AdaptiveSwapIn() if seed == 1 else None,
+            adaptive=AdaptiveSwap() if seed == 1 else None,
         )
         try:
             walk(engine, random.Random(seed))
