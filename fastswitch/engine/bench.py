@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fastswitch.engine.experiment import Experiment
@@ -112,7 +113,18 @@ def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple
     host = 8 * device if options.host_tokens is None else options.host_tokens // layout.block_size
     if host < 1:
         raise UsageError(f"--host-tokens {options.host_tokens} is less than one block of {layout.block_size} tokens")
+    _check_memory(layout, device, host, on_gpu=options.device == "cuda")
     return device, host
+
+
+def _check_memory(layout: KVLayout, device_blocks: int, host_blocks: int, *, on_gpu: bool) -> None:
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    need = (host_blocks if on_gpu else device_blocks + host_blocks) * layout.block_bytes
+    if need > have:
+        raise UsageError(
+            f"the pools need {need / 1e9:.1f} GB of memory, this machine has {have / 1e9:.1f}: lower --device-tokens "
+            "or --host-tokens"
+        )
 
 
 def _ranker(options: BenchOptions) -> Ranker:

@@ -1,6 +1,6 @@
 """Run-time checks: freed blocks are poisoned, and what must always hold is asserted.
 
-Ours (DESIGN §10). Greedy tokens alone are a weak witness of a misplaced block; NaN in every block that nobody owns, and
+Ours. Greedy tokens alone are a weak witness of a misplaced block; NaN in every block that nobody owns, and
 in every block that was handed out and not yet written, is a strong one.
 """
 
@@ -92,7 +92,7 @@ class PoisoningAllocator:
 
 
 def check_engine(engine: Engine) -> None:
-    """Assert DESIGN §10.1 and what of §10.4 one look can tell, on both tiers.
+    """Assert that each pool is partitioned, and of ``valid_len`` what one look can tell, on both tiers.
 
     Raises:
         AssertionError: if the engine is inconsistent, which is a bug of ours.

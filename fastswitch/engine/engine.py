@@ -83,9 +83,16 @@ class Engine:
             The turn's id, for ``stream``, ``cancel``, ``set_priority``, ``suspend`` and ``resume``.
 
         Raises:
-            ValueError: if there is nothing to do, or it can never fit the pool or the model's positions.
+            ValueError: if there is nothing to do, it can never fit the pool or the model's positions, a token id is
+                outside the vocabulary, or the arrival is in the future.
         """
-        when = self.clock.now() if arrival is None else arrival
+        now = self.clock.now()
+        when = now if arrival is None else arrival
+        if when > now:
+            raise ValueError(f"arrival must not be in the future, got {when:g} at {now:g}")
+        outside = [token for token in tokens if not 0 <= token < self._vocab_size]
+        if outside:
+            raise ValueError(f"token ids must be in [0, {self._vocab_size}), got {outside[0]}")
         turn, request = self._conversations.submit(list(tokens), max_new_tokens, when, client_id, conversation_id)
         if priority is not None:
             request.priority = priority

@@ -14,6 +14,7 @@ from fastswitch.engine.usage import UsageError
 
 __all__ = ["BenchOptions"]
 
+MOST = 10**9  # what is beyond is a slip, and its products would overflow
 # option |-> (smallest value, whether that value itself is allowed); None is always allowed
 LIMITS: dict[str, tuple[float, bool]] = {
     "conversations": (1, True),
@@ -92,6 +93,10 @@ class BenchOptions:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
         if self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
+        if self.json is not None and self.json == self.plot:
+            raise UsageError(f"--json and --plot must be two files, got {self.json} twice")
+        if self.plot is not None and self.plot.suffix.lower() != ".png":
+            raise UsageError(f"--plot must name a .png file, got {self.plot}")
         if self.device == "cuda" and (
             self.link == "emulated" or self.call_us is not None or self.link_gbps is not None
         ):
@@ -104,15 +109,9 @@ class BenchOptions:
 
     def policy_summary(self) -> dict[str, object]:
         """Who is served first, for the JSON."""
-        if self.policy == "fcfs":
-            return {"policy": "fcfs", "packer": self.packer, "token_budget": self.token_budget}
-        return {
-            "policy": self.policy,
-            "priority": self.priority,
-            "frequency": self.frequency,
-            "packer": self.packer,
-            "token_budget": self.token_budget,
-        }
+        ranks = {} if self.policy == "fcfs" else {"priority": self.priority, "frequency": self.frequency}
+        names = ("packer", "token_budget", "evictor", "growth_blocks")
+        return {"policy": self.policy, **ranks, **{name: getattr(self, name) for name in names}}
 
 
 def _flag(name: str) -> str:
@@ -122,6 +121,6 @@ def _flag(name: str) -> str:
 def _check_number(name: str, value: float | None, least: float, *, inclusive: bool) -> None:
     if value is None:
         return
-    if not math.isfinite(value) or value < least or (value == least and not inclusive):
-        bound = f"at least {least:g}" if inclusive else f"above {least:g}"
-        raise UsageError(f"{_flag(name)} must be a number {bound}, got {value:g}")
+    if not math.isfinite(value) or value < least or value > MOST or (value == least and not inclusive):
+        bound = f"of at least {least:g}" if inclusive else f"above {least:g}"
+        raise UsageError(f"{_flag(name)} must be a number {bound} and at most {MOST:g}, got {value:g}")

@@ -51,13 +51,13 @@ class Replay:
         self._arrivals = [(timing.start_s, index, 0) for index, timing in enumerate(plan.conversations)]
         heapq.heapify(self._arrivals)
         self._running: dict[tuple[int, int], Turn] = {}
+        self._seconds, self._ended = 0.0, False
         self.turns: dict[tuple[int, int], Turn] = {}
 
     @property
     def seconds(self) -> float:
-        """From the first arrival to now, idle time left out."""
-        engine = self._engine
-        return engine.clock.now() - self._start_s - (engine.clock.skipped_s - self._skipped_before_s)
+        """From the start to the end of the last turn, or to now while turns are missing; skipped time left out."""
+        return self._seconds if self._ended else self._elapsed()
 
     def run(self) -> None:
         """Serve everything.
@@ -74,7 +74,12 @@ class Replay:
                 self._on_step(len(self.turns) - len(self._running))
             if not ran and (self._running or self._arrivals):
                 self._engine.wait_for_work(self._start_s + self._arrivals[0][0] if self._arrivals else None)
+        self._seconds, self._ended = self._elapsed(), True
         self._settle()
+
+    def _elapsed(self) -> float:
+        clock = self._engine.clock
+        return clock.now() - self._start_s - (clock.skipped_s - self._skipped_before_s)
 
     def _submit_due(self) -> None:
         now = self._engine.clock.now()

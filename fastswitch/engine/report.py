@@ -19,7 +19,7 @@ LATENCIES = (("ttft_s", "TTFT"), ("tbt_s", "TBT"), ("tbt_resident_s", "resident 
 
 LEGEND = (
     "TTFT: from a turn's arrival to its first token. TBT: between tokens of a turn; resident: only while it stayed on "
-    "the device. out, in: swaps; clean: evictions that needed no copy; drops: victims recomputed; reused: tokens that an "
+    "the device. out, in: swaps; clean: evictions without a copy; drops: victims recomputed; reused: tokens that an "
     "eviction did not copy again; copies: contiguous pieces moved; blocks/run: mean length of a run of blocks"
 )
 
@@ -30,12 +30,11 @@ def print_report(experiment: Experiment, console: Console) -> None:
     runs = result["runs"]
     console.print(_head(experiment), highlight=False)
     for metric, label in LATENCIES:
-        console.print(_latency_table(runs, metric, f"{label}, ms"))
-    console.print(_switch_table(runs))
-    console.print(_copy_table(runs))
+        _print_latency(console, runs, metric, f"{label}, ms")
+    _print_switches(console, runs)
+    _print_copies(console, runs)
     console.print(LEGEND, highlight=False)
-    if any(pair.startswith("fastswitch/") for pair in result["speedup"]):
-        console.print(_speedup_table(result["speedup"]))
+    _print_speedup(console, result["speedup"])
     console.print(_raw_copy_line(result["raw_copy_ms"]), highlight=False)
     for line in _verdicts(experiment, runs):
         console.print(line, highlight=False)
@@ -58,59 +57,56 @@ def _head(experiment: Experiment) -> str:
     )
 
 
-def _latency_table(runs: Sequence[Mapping[str, Any]], metric: str, title: str) -> Any:
+def _print_latency(console: Console, runs: Sequence[Mapping[str, Any]], metric: str, title: str) -> None:
     """The percentiles that every run has enough samples for, the maximum and the number of samples."""
     known = [name for name in PERCENTILES if all(run[metric][name] is not None for run in runs)]
-    table = _table(title, [*known, "max", "n", "tokens/s"])
+    rows = []
     for run in runs:
         tail = run[metric]
         cells = [f"{tail[name] * 1e3:.1f}" if tail[name] is not None else "-" for name in (*known, "max")]
-        table.add_row(run["name"], *cells, str(tail["n"]), f"{run['tokens_per_s']:.0f}")
-    return table
+        rows.append([run["name"], *cells, str(tail["n"]), f"{run['tokens_per_s']:.0f}"])
+    _print_table(console, title, [*known, "max", "n", "tokens/s"], rows)
 
 
-def _switch_table(runs: Sequence[Mapping[str, Any]]) -> Any:
-    table = _table("switches", ["out", "in", "clean", "drops", "reused tokens", "recomputed tokens"])
+def _print_switches(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
     names = ("swap_outs", "swap_ins", "clean_evictions", "drops", "reused_tokens", "recomputed_tokens")
-    for run in runs:
-        table.add_row(run["name"], *(str(run["switches"][name]) for name in names))
-    return table
+    rows = [[run["name"], *(str(run["switches"][name]) for name in names)] for run in runs]
+    _print_table(console, "switches", ["out", "in", "clean", "drops", "reused tokens", "recomputed tokens"], rows)
 
 
-def _copy_table(runs: Sequence[Mapping[str, Any]]) -> Any:
-    table = _table("copies", ["MB out", "MB in", "copies", "blocks/run", "stall ms"])
+def _print_copies(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
+    rows = []
     for run in runs:
         s = run["switches"]
-        table.add_row(
-            run["name"],
-            f"{s['bytes_out'] / 1e6:.1f}",
-            f"{s['bytes_in'] / 1e6:.1f}",
-            str(s["copies"]),
-            "-" if s["blocks_per_copy"] is None else f"{s['blocks_per_copy']:.2f}",
-            f"{s['stall_s'] * 1e3:.0f}",
-        )
-    return table
+        moved = [f"{s['bytes_out'] / 1e6:.1f}", f"{s['bytes_in'] / 1e6:.1f}", str(s["copies"])]
+        length = "-" if s["blocks_per_copy"] is None else f"{s['blocks_per_copy']:.2f}"
+        rows.append([run["name"], *moved, length, f"{s['stall_s'] * 1e3:.0f}"])
+    _print_table(console, "copies", ["MB out", "MB in", "copies", "blocks/run", "stall ms"], rows)
 
 
-def _speedup_table(speedups: Mapping[str, Mapping[str, float | None]]) -> Any:
+def _print_speedup(console: Console, speedups: Mapping[str, Mapping[str, float | None]]) -> None:
     """Ours against every other run, also where it loses."""
-    rows = {pair.split("/", 1)[1]: row for pair, row in speedups.items() if pair.startswith("fastswitch/")}
-    known = [name for name in next(iter(rows.values())) if all(row[name] is not None for row in rows.values())]
-    table = _table("fastswitch over each other run (below 1 it loses; one sample of each)", known)
-    for base, row in rows.items():
-        table.add_row(base, *(f"{row[name]:.2f}x" for name in known))
-    return table
+    over = {pair.split("/", 1)[1]: row for pair, row in speedups.items() if pair.startswith("fastswitch/")}
+    known = [name for name in next(iter(over.values()), {}) if all(row[name] is not None for row in over.values())]
+    rows = [[base, *(f"{row[name]:.2f}x" for name in known)] for base, row in over.items()]
+    if rows:
+        title = "fastswitch over each other run (below 1 it loses; one sample of each)"
+        _print_table(console, title, known, rows)
 
 
-def _table(title: str, heads: Sequence[str]) -> Any:
+def _print_table(console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # A table's own title is broken at the table's width; a line before it is not.
+    console.print(f"\n{title}", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("run", no_wrap=True)
     for head in heads:
         table.add_column(head, justify="right")
-    return table
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
 
 
 def _raw_copy_line(raw: Mapping[str, float]) -> str:

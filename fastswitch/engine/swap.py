@@ -169,15 +169,15 @@ class SwapCoordinator:
         }
         self._flights: dict[int, _Flight] = {}  # job_id |-> flight, in order of submission
         self._waited_s = 0.0
-        self._fences: list[tuple[Event, Event]] = []  # events on the compute stream around each wait
+        self._fences: list[tuple[Event, Event]] = []  # on the compute stream, around each wait that is not over
         for lane in self._lanes.values():
             lane.start()
 
     @property
     def stall_s(self) -> float:
         """Seconds for which the caller, or its compute stream, stood still in ``wait`` so far."""
-        true = [(before, after) for before, after in self._fences if after.query()]
-        return self._waited_s + sum(after.seconds_since(before) for before, after in true)
+        self._fold_fences()
+        return self._waited_s
 
     def submit(self, job: SwapJob) -> Future[SwapReport]:
         """Hand the job to its direction's thread; returns at once.
@@ -192,6 +192,7 @@ class SwapCoordinator:
 
     def landed(self) -> list[SwapReport]:
         """Jobs that ended since the last call, failed ones included; never blocks."""
+        self._fold_fences()
         over = [flight for flight in self._flights.values() if flight.is_over()]
         for flight in over:
             self._fence(flight)
@@ -238,6 +239,12 @@ class SwapCoordinator:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _fold_fences(self) -> None:
+        """Add up the waits of the compute stream that are over, so that their events can go."""
+        over = [fence for fence in self._fences if fence[1].query()]
+        self._fences = [fence for fence in self._fences if fence not in over]
+        self._waited_s += sum(after.seconds_since(before) for before, after in over)
 
     def _fence(self, flight: _Flight) -> None:
         done = flight.report.copy_done if flight.report is not None else None
