@@ -40,7 +40,9 @@ def test_every_make_target_and_folder_exists():
 def test_the_table_of_runs_is_the_code():
     from fastswitch.engine.runs import RUNS
 
-    assert re.findall(r"^\| `([a-z_0-9+]+)` \|", TEXT, re.MULTILINE) == list(RUNS)
+    for table in TEXT.split("\n\n"):
+        rows = re.findall(r"^\| `([a-z_0-9+]+)` \|", table, re.MULTILINE)
+        assert not rows or rows == list(RUNS)
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)

@@ -59,7 +59,7 @@ def shaped_config(name: str) -> Any:
 
 
 def tiny_llama(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
-    """A Llama of 8 layers, 256 wide, 8 heads over 4 KV heads of 32, vocabulary 512, weights of spread 0.3.
+    """A Llama of 8 layers, 128 wide, 8 heads over 4 KV heads of 32, vocabulary 512, weights of spread 0.3.
 
     Args:
         seed: of the weights; the caller's random state is left alone.
@@ -69,8 +69,9 @@ def tiny_llama(*, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
 
     config = LlamaConfig(
         vocab_size=512,
-        hidden_size=256,
-        intermediate_size=512,
+        hidden_size=128,
+        intermediate_size=256,
+        head_dim=32,
         num_hidden_layers=8,
         num_attention_heads=8,
         num_key_value_heads=4,
