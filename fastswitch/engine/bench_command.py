@@ -63,9 +63,12 @@ def _run_with_progress(experiment: Experiment, console: Console) -> None:
 def _print(experiment: Experiment) -> None:
     from rich.console import Console
 
+    # In a pipe rich assumes 80 columns and would break the lines.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as report:
+        print_report(experiment, console)
     try:
-        # In a pipe rich assumes 80 columns and would break the lines.
-        print_report(experiment, Console(width=None if sys.stdout.isatty() else 200))
+        sys.stdout.write(report.get())
         sys.stdout.flush()
     except BrokenPipeError:  # who reads has seen enough; what is written is written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

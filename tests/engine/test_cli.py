@@ -1,6 +1,7 @@
 """The command line from outside: what it prints, what it writes, how it ends."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -285,6 +286,39 @@ def test_an_interrupt_keeps_what_was_measured(run, monkeypatch, tmp_path):
     assert err == "fastswitch: interrupted\n"
     assert "paper" in out
     assert [entry["name"] for entry in json.loads(path.read_text())["runs"]] == ["paper"]
+
+
+def test_different_tokens_are_a_failure_and_all_is_written(run, monkeypatch, tmp_path):
+    from fastswitch.engine import experiment as experiment_module
+
+    real = experiment_module.Experiment._run
+
+    def corrupted(self, spec, progress):
+        result = real(self, spec, progress)
+        if spec.name == "fastswitch":
+            tokens = self.turn_tokens[spec.name][0, 0]
+            tokens[0] = (tokens[0] + 1) % 512
+            result["tokens_sha256"] = "0" * 64
+        return result
+
+    monkeypatch.setattr(experiment_module.Experiment, "_run", corrupted)
+    path = tmp_path / "o.json"
+    status, out, err = run("bench", *SMALL, "--runs", "vllm_0_3,fastswitch", "--json", path)
+    assert status == 1
+    assert "the runs gave different tokens, and not at a near tie" in err
+    assert "fastswitch differs from vllm_0_3 at conversation 0, turn 0, token 0" in out
+    assert "gave the same tokens" not in out
+    assert len(json.loads(path.read_text())["runs"]) == 2
+
+
+def test_a_reader_that_has_seen_enough_costs_nothing(tmp_path):
+    path = tmp_path / "o.json"
+    command = [sys.executable, "-m", "fastswitch.engine.cli", "bench", *SMALL, "--runs", "fastswitch", "--json", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
+        bench.stdout.close()
+        assert bench.stderr.read() == ""
+    assert bench.returncode == 0
+    assert [entry["name"] for entry in json.loads(path.read_text())["runs"]] == ["fastswitch"]
 
 
 def test_a_failing_copy_is_counted_and_changes_no_token(run, monkeypatch, tmp_path):

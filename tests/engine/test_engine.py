@@ -366,6 +366,21 @@ def test_a_victim_that_the_host_cannot_take_is_recomputed():
     check_answers([engine.turn(second)])
 
 
+@pytest.mark.parametrize("token", [-1, 2**31])
+def test_a_token_outside_the_vocabulary_is_refused(token):
+    engine = make_engine()
+    with pytest.raises(ValueError, match=rf"^token ids must be in \[0, 2147483648\), got {token}$"):
+        engine.submit([1, token], 2)
+    assert engine.num_conversations == 0
+
+
+def test_an_arrival_in_the_future_is_refused():
+    engine = make_engine()
+    with pytest.raises(ValueError, match=r"^arrival must not be in the future, got 5 at 0$"):
+        engine.submit([1], 2, arrival=5.0)
+    assert engine.num_conversations == 0
+
+
 def test_a_deadlock_names_the_equation_that_fails():
     engine = make_engine()
     engine.kv.device.allocator.allocate("somebody else", 5)

@@ -133,3 +133,12 @@ def test_without_a_plan_recorded_times_are_kept_and_others_are_the_papers():
     assert first[0] == 0.0
     assert 2.0 < first[-1] < 20.0, "eight conversations, one a second on average"
     assert all(turn.ended for turn in replay.turns.values())
+
+
+def test_the_makespan_ends_with_the_last_turn():
+    clock = FakeClock()
+    engine = make_engine(device_blocks=32, clock=clock)
+    replay = engine.run(make_workload([(2, 2)], [(3, 1)]))
+    seconds = replay.seconds
+    clock.sleep(100.0)
+    assert replay.seconds == seconds > 0
