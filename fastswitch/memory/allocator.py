@@ -1,7 +1,8 @@
-"""The protocol that every block allocator satisfies, and its two errors.
+"""The protocol that every block allocator satisfies, what it hands out, and its two errors.
 
 An allocator hands out block ids of one pool to *owners*. It knows neither tokens nor bytes nor devices, so one class
-serves the device pool and the host pool alike, and the allocators can be swapped for one another.
+serves the device pool and the host pool alike, and the allocators can be swapped for one another. Each belongs to one
+thread (`owner_thread`): the calls that change it assert that.
 
 Paper: FastSwitch (arXiv 2411.18424) allocates groups of contiguous blocks instead of single blocks.
 Ours:  one protocol for the baselines and the block groups; sharing by ``split`` instead of reference counts.
@@ -17,25 +18,23 @@ Invariants of every implementation, asserted by `BlockAllocator.check_invariants
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    # `block_group` imports this module, so at run time the import would be a circle.
-    from fastswitch.memory.block_group import BlockGroup
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = [
     "BlockAllocator",
+    "BlockGroup",
     "OutOfBlocksError",
     "OwnerTable",
     "UnknownOwnerError",
     "check_keep",
-    "check_new",
     "check_partition",
     "check_pool",
     "check_request",
+    "check_split",
+    "merged",
 ]
 
 T = TypeVar("T")
@@ -51,6 +50,20 @@ class UnknownOwnerError(KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument; a message should read as one.
         return f"unknown owner {self.args[0]!r}"
+
+
+class BlockGroup(NamedTuple):
+    """Contiguous blocks, allocated and copied as one."""
+
+    start: int
+    """The first block's id."""
+    num_blocks: int
+    """How many blocks, at least 1."""
+
+    @property
+    def end(self) -> int:
+        """The id after the last block's."""
+        return self.start + self.num_blocks
 
 
 class OwnerTable(dict[Hashable, T]):
@@ -70,6 +83,17 @@ class BlockAllocator(Protocol):
     @property
     def num_free(self) -> int:
         """Blocks that ``allocate`` can still hand out, reserved tails included."""
+
+    @property
+    def num_reserved(self) -> int:
+        """Blocks in reserved tails: free, but left to the owner before them as long as there is room elsewhere."""
+
+    @property
+    def owners(self) -> tuple[Hashable, ...]:
+        """The owners that exist, oldest first, those without blocks included."""
+
+    def free_groups(self) -> tuple[BlockGroup, ...]:
+        """The blocks that nobody owns, reserved tails included, as maximal contiguous groups by start."""
 
     def num_owned(self, owner: Hashable) -> int:
         """Blocks that ``owner`` holds, in O(1); 0 for an unknown owner."""
@@ -122,6 +146,9 @@ class BlockAllocator(Protocol):
             UnknownOwnerError: if ``owner`` does not exist.
         """
 
+    def hand_over(self) -> None:
+        """Let another thread have the allocator: the next that changes it. This one must have stopped using it."""
+
     def check_invariants(self) -> None:
         """Assert every invariant of the implementation, in O(num_blocks).
 
@@ -154,7 +181,7 @@ def check_request(num_blocks: int, num_free: int, pool_blocks: int) -> None:
 
 
 def check_keep(owner: Hashable, num_blocks: int, num_owned: int) -> None:
-    """Refuse to keep, or to split at, a number of blocks outside ``[0, num_owned]``.
+    """Refuse to keep a number of blocks outside ``[0, num_owned]``.
 
     Raises:
         ValueError: if it is outside.
@@ -165,14 +192,18 @@ def check_keep(owner: Hashable, num_blocks: int, num_owned: int) -> None:
         raise ValueError(f"cannot keep {num_blocks} blocks of {owner!r}, it holds {num_owned}")
 
 
-def check_new(new_owner: Hashable, *, exists: bool) -> None:
-    """Refuse to split into an owner that exists.
+def check_split(owner: Hashable, at_block: int, num_owned: int, new_owner: Hashable, *, exists: bool) -> None:
+    """Refuse to split at an index outside ``[0, num_owned]``, or into an owner that exists.
 
     Raises:
-        ValueError: if ``exists``.
+        ValueError: if the index is outside, or the new owner ``exists``.
     """
     if exists:
         raise ValueError(f"new_owner {new_owner!r} exists already")
+    if at_block < 0:
+        raise ValueError(f"cannot split {owner!r} at block {at_block}, the index must not be negative")
+    if at_block > num_owned:
+        raise ValueError(f"cannot split {owner!r} at block {at_block}, it holds {num_owned}")
 
 
 def check_partition(runs: Iterable[tuple[int, int]], pool_blocks: int) -> None:
@@ -187,3 +218,18 @@ def check_partition(runs: Iterable[tuple[int, int]], pool_blocks: int) -> None:
         assert num_blocks > 0, f"the run at block {start} is empty"
         position = start + num_blocks
     assert position == pool_blocks, f"blocks from {min(position, pool_blocks)} on are lost or do not exist"
+
+
+def merged(runs: Iterable[tuple[int, int]]) -> tuple[BlockGroup, ...]:
+    """Disjoint runs, as (start, num_blocks) in any order, as maximal groups by start.
+
+    >>> merged([(8, 2), (0, 3), (3, 1)])
+    (BlockGroup(start=0, num_blocks=4), BlockGroup(start=8, num_blocks=2))
+    """
+    groups: list[BlockGroup] = []
+    for start, num_blocks in sorted(runs):
+        if groups and groups[-1].end == start:
+            groups[-1] = BlockGroup(groups[-1].start, groups[-1].num_blocks + num_blocks)
+        else:
+            groups.append(BlockGroup(start, num_blocks))
+    return tuple(groups)

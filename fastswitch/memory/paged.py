@@ -15,8 +15,16 @@ from operator import index
 import numpy as np
 from numpy.typing import NDArray
 
-from fastswitch.memory.allocator import OwnerTable, check_keep, check_new, check_partition, check_pool, check_request
-from fastswitch.memory.block_group import BlockGroup
+from fastswitch.memory.allocator import (
+    BlockGroup,
+    OwnerTable,
+    check_keep,
+    check_partition,
+    check_pool,
+    check_request,
+    check_split,
+)
+from fastswitch.memory.owner_thread import WRONG_THREAD, OwnerThread
 
 __all__ = ["PagedAllocator"]
 
@@ -42,6 +50,7 @@ class PagedAllocator:
         self._num_blocks = num_blocks
         self._free_ids = list(range(num_blocks - 1, -1, -1))  # the next block to hand out is the last
         self._tables = OwnerTable[list[int]]()  # owner |-> block ids
+        self._thread = OwnerThread()
 
     @property
     def num_blocks(self) -> int:
@@ -52,6 +61,20 @@ class PagedAllocator:
     def num_free(self) -> int:
         """Blocks that `allocate` can still hand out."""
         return len(self._free_ids)
+
+    @property
+    def num_reserved(self) -> int:
+        """0: no block is kept for anybody."""
+        return 0
+
+    @property
+    def owners(self) -> tuple[Hashable, ...]:
+        """The owners that exist, oldest first."""
+        return tuple(self._tables)
+
+    def free_groups(self) -> tuple[BlockGroup, ...]:
+        """The free blocks as maximal contiguous groups by start, in O(num_free log num_free)."""
+        return _groups(sorted(self._free_ids))
 
     def num_owned(self, owner: Hashable) -> int:
         """Blocks that ``owner`` holds, in O(1); 0 for an unknown owner."""
@@ -67,6 +90,7 @@ class PagedAllocator:
             ValueError: if ``num_blocks`` is not positive.
             OutOfBlocksError: if ``num_blocks > num_free``; nothing changed.
         """
+        assert self._thread.is_current(), WRONG_THREAD
         num_blocks = index(num_blocks)
         check_request(num_blocks, len(self._free_ids), self._num_blocks)
         taken = self._free_ids[: -num_blocks - 1 : -1]
@@ -97,7 +121,11 @@ class PagedAllocator:
             UnknownOwnerError: if ``owner`` does not exist.
             ValueError: if ``num_blocks`` is negative or more than the owner holds.
         """
-        self._free_ids.extend(reversed(self._cut(owner, index(num_blocks))))
+        assert self._thread.is_current(), WRONG_THREAD
+        table, num_blocks = self._tables[owner], index(num_blocks)
+        check_keep(owner, num_blocks, len(table))
+        self._free_ids.extend(reversed(table[num_blocks:]))
+        del table[num_blocks:]
 
     def split(self, owner: Hashable, at_block: int, new_owner: Hashable) -> None:
         """Hand the blocks from index ``at_block`` on to ``new_owner``. Either side may end up with none.
@@ -106,8 +134,11 @@ class PagedAllocator:
             UnknownOwnerError: if ``owner`` does not exist.
             ValueError: if ``new_owner`` exists already, or ``at_block`` is outside ``[0, num_owned]``.
         """
-        check_new(new_owner, exists=new_owner in self._tables)
-        self._tables[new_owner] = self._cut(owner, index(at_block))
+        assert self._thread.is_current(), WRONG_THREAD
+        table, at_block = self._tables[owner], index(at_block)
+        check_split(owner, at_block, len(table), new_owner, exists=new_owner in self._tables)
+        self._tables[new_owner] = table[at_block:]
+        del table[at_block:]
 
     def free(self, owner: Hashable) -> None:
         """Free all blocks of ``owner`` and forget it.
@@ -115,8 +146,13 @@ class PagedAllocator:
         Raises:
             UnknownOwnerError: if ``owner`` does not exist.
         """
+        assert self._thread.is_current(), WRONG_THREAD
         self._free_ids.extend(reversed(self._tables[owner]))
         del self._tables[owner]
+
+    def hand_over(self) -> None:
+        """Let another thread have the allocator: the next that changes it."""
+        self._thread.hand_over()
 
     def check_invariants(self) -> None:
         """Assert the module's invariants, in O(num_blocks log num_blocks).
@@ -126,14 +162,6 @@ class PagedAllocator:
         """
         block_ids = self._free_ids + [block_id for table in self._tables.values() for block_id in table]
         check_partition([(block_id, 1) for block_id in block_ids], self._num_blocks)
-
-    def _cut(self, owner: Hashable, num_blocks: int) -> list[int]:
-        """Keep the first ``num_blocks`` of the owner's table; return the rest."""
-        table = self._tables[owner]
-        check_keep(owner, num_blocks, len(table))
-        rest = table[num_blocks:]
-        del table[num_blocks:]
-        return rest
 
 
 def _groups(block_ids: list[int]) -> tuple[BlockGroup, ...]:

@@ -155,16 +155,51 @@ def test_a_block_group_knows_its_end():
     assert BlockGroup(start=3, num_blocks=4) == (3, 4)
 
 
-def test_free_runs_look_at_the_next_class_when_no_candidate_fits():
-    runs = FreeRuns()
-    for start in range(0, 400, 20):
-        runs.add(start, 9)
-    runs.add(1000, 15)
-    assert runs.fit(15) == (0, 9), "the 21st run of its class is no candidate"
-    runs.add(2000, 40)
-    assert runs.fit(15) == (2000, 40)
-    assert runs.fit(100) == (2000, 40)
+def test_free_runs_give_of_the_next_class_when_its_own_may_be_too_short():
+    runs = FreeRuns(1000)
+    runs.add(0, 100)
+    runs.add(200, 103)
+    runs.add(400, 104)
+    assert runs.take_fit(101) == (400, 101), "100 to 103 are one class"
+    assert runs.take_fit(100) == (200, 100)
+    assert list(runs) == [(0, 100), (300, 3), (501, 3)]
+    assert runs.take_fit(200) == (0, 100), "the longest, if none is long enough"
     runs.check_invariants()
+
+
+def test_free_runs_without_runs_have_nothing_to_give():
+    runs = FreeRuns(8)
+    assert runs.take_fit(3) == runs.take_middle(3, 1) == (0, 0)
+    assert runs.take_at(8, 1) == runs.take_at(0, 1) == 0
+    runs.check_invariants()
+
+
+def test_a_prompt_has_a_reserve_once_owners_have_grown():
+    allocator = BlockGroupAllocator(256, growth_blocks=60)
+    allocator.allocate("half", 136)
+    for owner in range(16):
+        allocator.allocate(owner, 4)
+        assert allocator.num_reserved == 0
+        allocator.free(owner)
+    for owner in range(16, 32):
+        allocator.allocate(owner, 4)
+        allocator.allocate(owner, 12)
+        allocator.free(owner)
+    allocator.allocate("prompt", 4)
+    assert allocator.num_reserved == 7, "12 blocks, in a mean over 16 owners of which all grew"
+    assert allocator.allocate("other", 4)[0].start != allocator.groups("prompt")[0].end
+    assert len(allocator.groups("prompt")) == 1
+    allocator.check_invariants()
+
+
+def test_reserved_tails_are_free_groups():
+    allocator = packed(32, 4, 2, 4, 22)
+    allocator.free(3)
+    allocator.allocate(1, 1)
+    assert allocator.num_reserved == 4
+    assert free_runs(allocator) == [(15, 17)]
+    assert allocator.groups(1) == (BlockGroup(4, 2), BlockGroup(10, 1))
+    assert allocator.free_groups() == (BlockGroup(11, 21),)
 
 
 def churn(allocator: BlockAllocator, fill: float, num_requests: int) -> float:
