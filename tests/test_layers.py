@@ -111,10 +111,11 @@ def test_sched_is_pure_python():
         assert tops_of(imports(module)) <= {"fastswitch", *sys.stdlib_module_names}, module
 
 
-def test_memory_needs_numpy_and_only_the_pool_needs_torch():
+def test_memory_needs_numpy_and_only_the_pool_needs_torch_and_only_the_plot_matplotlib():
+    more = {"fastswitch.memory.pool": {"torch"}, "fastswitch.memory.plot": {"matplotlib"}}
     for module in modules_of("memory"):
-        more = {"numpy", "torch"} if module == "fastswitch.memory.pool" else {"numpy"}
-        assert tops_of(imports(module)) <= {"fastswitch", *more, *sys.stdlib_module_names}, module
+        allowed = {"fastswitch", "numpy", *more.get(module, ()), *sys.stdlib_module_names}
+        assert tops_of(imports(module)) <= allowed, module
         assert "fastswitch.memory.pool" not in {name.rpartition(".")[0] for name in imports(module)}, module
 
 
@@ -149,7 +150,7 @@ def test_the_package_itself_holds_the_version_alone():
 def test_loads_neither_torch_nor_triton(module):
     loaded = python(f"import sys, {module}; print(*sys.modules)")
     assert module in loaded
-    assert not {"torch", "triton", "einops", "transformers"} & set(loaded)
+    assert not {"torch", "triton", "einops", "transformers", "matplotlib"} & set(loaded)
 
 
 def test_a_part_brings_no_other_part_along():

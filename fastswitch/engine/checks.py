@@ -46,6 +46,20 @@ class PoisoningAllocator:
         """Blocks that ``allocate`` can still hand out."""
         return self._allocator.num_free
 
+    @property
+    def num_reserved(self) -> int:
+        """Blocks in reserved tails."""
+        return self._allocator.num_reserved
+
+    @property
+    def owners(self) -> tuple[Hashable, ...]:
+        """The owners that exist."""
+        return self._allocator.owners
+
+    def free_groups(self) -> tuple[BlockGroup, ...]:
+        """The blocks that nobody owns."""
+        return self._allocator.free_groups()
+
     def num_owned(self, owner: Hashable) -> int:
         """Blocks that ``owner`` holds."""
         return self._allocator.num_owned(owner)
@@ -80,6 +94,10 @@ class PoisoningAllocator:
         gone = self._allocator.block_ids(owner)
         self._allocator.free(owner)
         self._poison(gone)
+
+    def hand_over(self) -> None:
+        """Let another thread have the allocator."""
+        self._allocator.hand_over()
 
     def check_invariants(self) -> None:
         """Assert the allocator's invariants."""
@@ -120,22 +138,22 @@ class InvariantChecker:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._num_reports = 0
-        self._host_valid_len: dict[Hashable, int] = {}  # request_id |-> at the last check
+        self._host_valid_len: dict[Hashable, int] = {}  # segment_id |-> at the last check
 
     def check(self) -> None:
         """As ``check_engine``, and a host copy became no longer than what landed since the last check (§10.4)."""
         check_engine(self._engine)
-        reports = self._engine.counts.reports
+        kv, reports = self._engine.kv, self._engine.counts.reports
         limit = dict(self._host_valid_len)
         for report in reports[self._num_reports :]:
             if report.job.direction is SwapDirection.SWAP_OUT:
                 for entry in report.job.ranges:
                     limit[entry.segment_id] = max(limit.get(entry.segment_id, 0), entry.end_token)
         self._num_reports = len(reports)
-        self._host_valid_len = {request.request_id: request.host_valid_len for request in self._engine.requests}
-        for request_id, valid_len in self._host_valid_len.items():
-            landed = limit.get(request_id, 0)
-            assert valid_len <= landed, f"request {request_id}: {valid_len} tokens on the host, {landed} landed"
+        self._host_valid_len = {segment_id: kv.host.valid_len(segment_id) for segment_id in kv.host.segment_ids}
+        for segment_id, valid_len in self._host_valid_len.items():
+            landed = limit.get(segment_id, 0)
+            assert valid_len <= landed, f"segment {segment_id}: {valid_len} tokens on the host, {landed} landed"
 
 
 def _check_request(kv: KVCacheManager, request: Request) -> None:

@@ -107,6 +107,16 @@ class Request:
         return self.kv.dirty_blocks(self.request_id)
 
     @property
+    def host_blocks(self) -> int:
+        """Host blocks that it holds."""
+        return self.kv.host_blocks(self.request_id)
+
+    @property
+    def host_blocks_needed(self) -> int:
+        """Host blocks that its swap-out would take beyond those."""
+        return self.kv.host_blocks_needed(self.request_id)
+
+    @property
     def blocks_needed(self) -> int:
         """Blocks that it lacks for all its known tokens; 0 while it has nothing to compute."""
         if self.turn is None:

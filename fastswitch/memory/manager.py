@@ -3,33 +3,41 @@
 Paper: FastSwitch (arXiv 2411.18424), KV Cache Reuse Mechanism: host copies of conversations are kept, only the
        increment is copied out, copies that lost their host room are tracked.
 Ours:  one transaction for every move (reserve, copy, land or abort); a copy's truth is one number, ``valid_len``;
-       evicted blocks stay until somebody needs the room, so a request that comes back soon comes back free.
+       evicted blocks stay until somebody needs the room, so a request that comes back soon comes back free; a prefix
+       that several requests read is stored once on each tier.
 
 The manager copies nothing: ``begin_swap_out`` and ``begin_swap_in`` reserve the destination and return a ``SwapJob``
-for whoever moves bytes; ``land`` makes it true, ``abort`` makes it never have happened.
+for whoever moves bytes; ``land`` makes it true, ``abort`` makes it never have happened. ``suspend`` and ``resume`` do
+all of it in one call.
 
-Not thread-safe: one thread, the engine's, calls it. Invariants, asserted by ``check_invariants``:
+Single-threaded by design: the thread that calls first owns it, which is asserted in debug mode. Invariants, asserted by
+``check_invariants``:
 
-1. On each tier the blocks of the known segments and the free blocks partition the pool.
+1. On each tier the blocks of the segments and the free blocks partition the pool.
 2. ``valid_len`` never exceeds what was committed or landed: it fits the blocks held, and stands still while a job runs.
 3. A segment that a job reads or writes keeps its blocks on both tiers until the job ends.
-4. A *clean* segment (evicted, no job, the host has all that the device has) may lose its device blocks at any time;
-   nobody else does.
-5. The device has all that the host has of a resident segment without a job.
+4. A *clean* segment (no holder resident, no job, the host has all that the device has) may lose its device blocks at
+   any time; nobody else does.
+5. The device has all of each segment of a resident request without a job.
+6. Nobody reads behind a hole: the segments before a request's last one are whole on one tier at least.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastswitch.memory.allocator import BlockAllocator
 from fastswitch.memory.job_book import JobBook
+from fastswitch.memory.kv_statistics import KVStatistics, TierStatistics
+from fastswitch.memory.owner_thread import WRONG_THREAD, OwnerThread
 from fastswitch.memory.reclaim import Reclaimer
 from fastswitch.memory.roster import Roster
-from fastswitch.memory.segment import Segment
+from fastswitch.memory.segment import Holder, Segment
+from fastswitch.memory.sharing import Sharing
+from fastswitch.memory.statistics import pool_statistics
 from fastswitch.memory.swap_job import SwapDirection, SwapJob
 from fastswitch.memory.tier import KVCopy, Tier
 
@@ -44,6 +52,10 @@ class KVCacheManager:
         host: allocator of the host pool, likewise.
         block_size: tokens in a block.
         reuse: keep the host copy when a request comes back, so that its next swap-out copies only what is new.
+        min_tail: blocks; no shorter piece of a long copy is given up when a tier runs short.
+
+    Raises:
+        ValueError: if ``block_size`` or ``min_tail`` is not positive.
 
     >>> from fastswitch.memory import BlockGroupAllocator
     >>> kv = KVCacheManager(BlockGroupAllocator(8), BlockGroupAllocator(32), block_size=4)
@@ -51,8 +63,8 @@ class KVCacheManager:
     >>> kv.grow("a", 10)                      # room for 10 tokens: 3 blocks
     >>> kv.commit("a", 10)                    # their KV is written
     >>> job = kv.begin_swap_out("a")
-    >>> job.runs.tolist()                     # src_start, dst_start, num_blocks
-    [[0, 0, 3]]
+    >>> job.num_blocks, job.num_runs
+    (3, 1)
     >>> kv.land(job)
     >>> kv.num_free, kv.num_clean
     (5, 3)
@@ -60,14 +72,18 @@ class KVCacheManager:
     True
     """
 
-    def __init__(self, device: BlockAllocator, host: BlockAllocator, block_size: int, *, reuse: bool = True) -> None:
+    def __init__(
+        self, device: BlockAllocator, host: BlockAllocator, block_size: int, *, reuse: bool = True, min_tail: int = 64
+    ) -> None:
         self.device = Tier(device, block_size)
         self.host = Tier(host, block_size)
         self.block_size = block_size
         self.reuse = reuse
         self._roster = Roster()
         self._jobs = JobBook(self.device, self.host)
-        self._reclaimer = Reclaimer(self.device, self.host)
+        self._reclaimer = Reclaimer(self.device, self.host, min_tail)
+        self._sharing = Sharing(self._roster, self.device, self.host)
+        self._thread = OwnerThread()
 
     # What is where
 
@@ -79,49 +95,91 @@ class KVCacheManager:
     @property
     def num_clean(self) -> int:
         """Device blocks of evicted segments that the host has in full: free for the asking."""
-        return self._reclaimer.clean_blocks(self._roster.evicted.values())
+        return self._reclaimer.clean_blocks(self._on(self.device))
 
     @property
     def num_vacating(self) -> int:
         """Device blocks that become clean, or free, when the copies under way land."""
-        return sum(self.device.num_blocks(segment.segment_id) for segment in self._roster.moving_out)
+        moving = (s for s in self._on(self.device) if s.job is not None and not s.quarantined and not s.resident)
+        return sum(self.device.num_blocks(segment.segment_id) for segment in moving)
 
     @property
     def num_host_free(self) -> int:
-        """Host blocks that a swap-out can have: the free ones and those that reclaiming would give."""
-        return self._reclaimer.host_room(self._roster.known)
+        """Host blocks that a swap-out can have: the free ones and those that reclaiming may give."""
+        return self.host.num_free + self._reclaimer.host_spare(self._on(self.host))
+
+    def segment_ids(self, request_id: Hashable) -> tuple[Hashable, ...]:
+        """The segments that the request reads, in token order: their names in both tiers; the last is its own."""
+        return tuple(segment.segment_id for segment in self._roster.of(request_id).segments)
 
     def device_copy(self, request_id: Hashable) -> tuple[KVCopy, ...]:
         """The device copy of each of the request's segments."""
-        return tuple(self.device.copy(segment.segment_id) for segment in self._roster.of(request_id))
+        return tuple(map(self.device.copy, self.segment_ids(request_id)))
 
     def host_copy(self, request_id: Hashable) -> tuple[KVCopy, ...]:
         """The host copy of each of the request's segments."""
-        return tuple(self.host.copy(segment.segment_id) for segment in self._roster.of(request_id))
+        return tuple(map(self.host.copy, self.segment_ids(request_id)))
 
     def device_valid_len(self, request_id: Hashable) -> int:
-        """Tokens of the request whose KV on the device is right."""
-        return sum(self.device.valid_len(segment.segment_id) for segment in self._roster.of(request_id))
+        """Tokens of the request, from its first on, whose KV on the device is right."""
+        return _valid_len(self.device, self._roster.of(request_id))
 
     def host_valid_len(self, request_id: Hashable) -> int:
-        """Tokens of the request whose KV on the host is right."""
-        return sum(self.host.valid_len(segment.segment_id) for segment in self._roster.of(request_id))
+        """Tokens of the request, from its first on, whose KV on the host is right."""
+        return _valid_len(self.host, self._roster.of(request_id))
 
     def device_blocks(self, request_id: Hashable) -> int:
-        """Device blocks that the request holds."""
-        return sum(self.device.num_blocks(segment.segment_id) for segment in self._roster.of(request_id))
+        """Device blocks that the request reads or has room in, shared ones included."""
+        return sum(map(self.device.num_blocks, self.segment_ids(request_id)))
+
+    def host_blocks(self, request_id: Hashable) -> int:
+        """Host blocks of the request's segments, shared ones included."""
+        return sum(map(self.host.num_blocks, self.segment_ids(request_id)))
+
+    def host_blocks_needed(self, request_id: Hashable) -> int:
+        """Host blocks that an eviction would take now, beyond those that the request's segments hold."""
+        return self._host_shortage(s for s in self._roster.of(request_id).segments if s.job is None)
 
     def dirty_blocks(self, request_id: Hashable) -> int:
         """Blocks that an eviction would have to copy to the host now."""
-        return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_OUT)) for s in self._roster.of(request_id))
+        return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_OUT)) for s in self._roster.of(request_id).segments)
 
     def is_resident(self, request_id: Hashable) -> bool:
-        """Whether the request's KV is on the device, wanted there, and no copy of it is under way."""
-        return all(segment.resident and segment.job is None for segment in self._roster.of(request_id))
+        """Whether the request's KV is on the device, wanted there, and no copy was begun for it."""
+        holder = self._roster.of(request_id)
+        return holder.resident and holder.job is None
+
+    def jobs(self, request_id: Hashable) -> tuple[SwapJob, ...]:
+        """The copies under way that read or write a segment of the request, begun for whomever."""
+        jobs = [segment.job for segment in self._roster.of(request_id).segments if segment.job is not None]
+        return tuple(dict.fromkeys(jobs))
 
     def block_table(self, request_id: Hashable) -> NDArray[np.int32]:
         """The request's device block ids in token order, int32 ``[n]``."""
-        return np.concatenate([self.device.block_ids(segment.segment_id) for segment in self._roster.of(request_id)])
+        tables = [self.device.block_ids(segment_id) for segment_id in self.segment_ids(request_id)]
+        return tables[0] if len(tables) == 1 else np.concatenate(tables)
+
+    def count_blocks(self, tier: Tier) -> dict[str, int]:
+        """The blocks that somebody holds on a tier, by kind: the names of `TierStatistics`."""
+        spare = self._reclaimer.clean_blocks if tier is self.device else self._reclaimer.host_spare
+        segments = self._on(tier)
+        moving = [segment for segment in segments if segment.job is not None]
+        counts = {
+            "clean": spare(segments),
+            "in_flight": sum(tier.num_blocks(s.segment_id) for s in moving if not s.quarantined),
+            "quarantined": sum(tier.num_blocks(s.segment_id) for s in moving if s.quarantined),
+        }
+        held = tier.allocator.num_blocks - tier.num_free - sum(counts.values())
+        shared = sum(tier.num_blocks(s.segment_id) for s in segments if len(s.holders) > 1)
+        return {"held": held, **counts, "shared": shared}
+
+    def statistics(self) -> KVStatistics:
+        """What an operator needs to know of both tiers, in O(segments and groups)."""
+        device, host = (
+            TierStatistics(pool_statistics(tier.allocator), **self.count_blocks(tier))
+            for tier in (self.device, self.host)
+        )
+        return KVStatistics(device, host, self._reclaimer.given_up)
 
     # A request's life
 
@@ -129,15 +187,35 @@ class KVCacheManager:
         """Make an empty, resident request known.
 
         Raises:
-            ValueError: if it is known already, or was released while a copy was under way that has not ended.
+            ValueError: if it is known already.
         """
+        self._check_thread()
         self._roster.add(request_id)
+
+    def fork(self, request_id: Hashable, new_request_id: Hashable, at_token: int) -> int:
+        """Make a request known that begins with another's first ``at_token`` tokens, without storing them again.
+
+        For parallel sampling and branching conversations. Whole blocks are shared, on both tiers, by any number of
+        requests: swapped once, on the device as long as one of them is, freed with the last. The new request is
+        resident if the other is, else evicted.
+
+        Returns:
+            Tokens shared: ``at_token`` rounded down to whole blocks. What lies behind them the new request computes.
+
+        Raises:
+            ValueError: if it is known already, the other has less KV, or a copy of what is to be cut is under way.
+        """
+        parent = self._expect(request_id)
+        most = self._sharing.valid_len(parent)
+        if not 0 <= at_token <= most:
+            raise ValueError(f"at_token must be in [0, {most}], the KV that {request_id!r} has, got {at_token}")
+        return self._sharing.fork(parent, new_request_id, at_token).shared_len
 
     def prefer(self, request_ids: Sequence[Hashable]) -> None:
         """Say who matters, best first: room is taken from the last ones first, and from unnamed ones before them."""
-        self._reclaimer.prefer(
-            s.segment_id for known in request_ids if known in self._roster for s in self._roster.of(known)
-        )
+        holders = self._roster.holders
+        known = (holders[request_id] for request_id in request_ids if request_id in holders)
+        self._reclaimer.prefer(segment.segment_id for holder in known for segment in holder.segments)
 
     def grow(self, request_id: Hashable, num_tokens: int) -> None:
         """Hold device room for ``num_tokens`` tokens of a resident request; clean blocks are reclaimed as needed.
@@ -146,10 +224,10 @@ class KVCacheManager:
             OutOfBlocksError: nothing changed.
             ValueError: if the request is evicted or a copy of it is under way.
         """
-        last, offset = self._last(self._roster.expect(request_id, resident=True))
-        need = self.device.shortage(last.segment_id, num_tokens - offset)
-        self._reclaimer.reclaim_device(need, self._roster.evicted.values(), keep=())
-        self.device.hold(last.segment_id, num_tokens - offset)
+        holder = self._expect(request_id, resident=True)
+        own, own_tokens = holder.own.segment_id, num_tokens - holder.shared_len
+        self._reclaim_device(self.device.shortage(own, own_tokens), keep=())
+        self.device.hold(own, own_tokens)
 
     def commit(self, request_id: Hashable, num_tokens: int) -> None:
         """The KV of the first ``num_tokens`` tokens is written on the device.
@@ -157,32 +235,36 @@ class KVCacheManager:
         Raises:
             ValueError: if that is less than before or more than the room held, or the request is not resident.
         """
-        last, offset = self._last(self._roster.expect(request_id, resident=True))
-        self.device.mark_valid(last.segment_id, num_tokens - offset)
+        holder = self._expect(request_id, resident=True)
+        self.device.mark_valid(holder.own.segment_id, num_tokens - holder.shared_len)
 
     def start_turn(self, request_id: Hashable) -> None:
         """The conversation has something to compute again."""
-        for segment in self._roster.of(request_id):
-            segment.idle = False
+        self._check_thread()
+        self._roster.of(request_id).idle = False
 
     def finish_turn(self, request_id: Hashable) -> None:
         """The conversation idles: it keeps both copies until somebody needs the room, its host room first."""
-        for segment in self._roster.of(request_id):
-            segment.idle = True
+        self._check_thread()
+        self._roster.of(request_id).idle = True
 
     def rollback(self, request_id: Hashable, num_tokens: int) -> None:
         """Forget the KV behind the first ``num_tokens`` tokens on both tiers; its blocks are given back.
+
+        In front of where it was forked, only whole blocks are kept.
 
         Raises:
             ValueError: if a copy of it is under way, or ``num_tokens`` is negative.
         """
         if num_tokens < 0:
             raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
-        for segment in self._roster.expect(request_id):
-            segment_len = max(tier.valid_len(segment.segment_id) for tier in (self.device, self.host))
-            for tier in (self.device, self.host):
-                tier.cut(segment.segment_id, num_tokens)
-            num_tokens = max(0, num_tokens - segment_len)
+        holder = self._expect(request_id)
+        own_tokens = num_tokens - holder.shared_len
+        if own_tokens < 0:
+            kept = self._sharing.seal(holder, num_tokens)
+            self._sharing.let_go(holder, [s for s in holder.segments[:-1] if s not in kept])
+        for tier in (self.device, self.host):
+            tier.cut(holder.own.segment_id, max(0, own_tokens))
 
     def drop(self, request_id: Hashable) -> None:
         """Forget all its KV on both tiers; it stays known, resident with nothing: recompute it.
@@ -190,50 +272,61 @@ class KVCacheManager:
         Raises:
             ValueError: if a copy of it is under way.
         """
-        self.rollback(request_id, 0)
-        for segment in self._roster.of(request_id):
-            self._roster.bring_back(segment)
+        holder = self._expect(request_id)
+        self._sharing.forget(holder)
+        holder.resident = True
 
     def release(self, request_id: Hashable) -> None:
         """End the request. What a copy under way reads or writes is freed when that job is landed or aborted."""
-        self._free(self._roster.remove(request_id))
+        self._check_thread()
+        holder = self._roster.of(request_id)
+        del self._roster.holders[request_id]
+        self._sharing.let_go(holder, holder.segments)
 
     # The transaction
 
     def begin_swap_out(self, request_id: Hashable) -> SwapJob | None:
-        """Evict: reserve host room for what the host lacks. None if it lacks nothing: the blocks are clean at once.
+        """Evict: reserve host room for what the host lacks. None if it lacks nothing, or another's job brings it.
+
+        What a resident request reads too is copied, and stays on the device.
 
         Raises:
             OutOfBlocksError: the host has no room; nothing changed.
             ValueError: if the request is evicted already, or a copy of it is under way.
         """
-        segments = self._roster.expect(request_id, resident=True)
-        need = sum(self.host.shortage(s.segment_id, self.device.valid_len(s.segment_id)) for s in segments)
-        self._reclaimer.reclaim_host(need, self._roster.known, keep=segments)
-        for segment in segments:
-            self._roster.evict(segment)
-            self.device.trim(segment.segment_id)
+        holder = self._expect(request_id, resident=True)
+        moving = [segment for segment in holder.segments if segment.job is None]
+        lost = self._reclaimer.reclaim_host(self._host_shortage(moving), self._on(self.host), keep=holder.segments)
+        holder.resident = False
+        self.device.trim(holder.own.segment_id)
+        for segment in moving:
             self.host.hold(segment.segment_id, self.device.valid_len(segment.segment_id))
-        return self._jobs.begin(request_id, segments, SwapDirection.SWAP_OUT)
+        self._sharing.shed_lost(lost)
+        return self._jobs.begin(holder, SwapDirection.SWAP_OUT)
 
     def begin_swap_in(self, request_id: Hashable, num_tokens: int) -> SwapJob | None:
         """Bring an evicted request back, with device room for ``num_tokens``. None if the device still has everything.
 
         Raises:
             OutOfBlocksError: the device has no room; nothing changed.
-            ValueError: if the request is resident, or a copy of it is under way.
+            ValueError: if the request is resident, or a copy of it is under way: also one of a segment that it shares,
+                on its way in for another (``jobs`` names it). Begin again when that has ended.
         """
-        segments = self._roster.expect(request_id, resident=False)
-        last, offset = self._last(segments)
-        room = {s.segment_id: self.host.valid_len(s.segment_id) for s in segments}
-        room[last.segment_id] = max(room[last.segment_id], num_tokens - offset)
+        holder = self._expect(request_id, resident=False)
+        for other in self.jobs(request_id):
+            if other.direction is SwapDirection.SWAP_IN:
+                message = f"request {request_id!r} shares KV that job {other.job_id} brings in: wait for it first"
+                raise ValueError(message)
+        room = {s.segment_id: self.host.valid_len(s.segment_id) for s in holder.segments}
+        own = holder.own.segment_id
+        room[own] = max(room[own], num_tokens - holder.shared_len)
         need = sum(self.device.shortage(*entry) for entry in room.items())
-        self._reclaimer.reclaim_device(need, self._roster.evicted.values(), keep=segments)
-        for segment in segments:
-            self._roster.bring_back(segment)
-            self.device.hold(segment.segment_id, room[segment.segment_id])
-        job = self._jobs.begin(request_id, segments, SwapDirection.SWAP_IN)
-        self._forget_host_copies(segments)
+        self._reclaim_device(need, keep=holder.segments)
+        holder.resident = True
+        for segment_id, num_room in room.items():
+            self.device.hold(segment_id, num_room)
+        job = self._jobs.begin(holder, SwapDirection.SWAP_IN)
+        self._forget_host_copies(holder.segments)
         return job
 
     def land(self, job: SwapJob) -> None:
@@ -242,11 +335,13 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        segments = self._jobs.end(job)
+        self._check_thread()
+        holder, segments = self._jobs.end(job)
         for entry in job.ranges:
             self._jobs.destination(job.direction).mark_valid(entry.segment_id, entry.end_token)
-        self._forget_host_copies(segments)
-        self._free(self._roster.part_with(segments))
+        self._forget_host_copies((*segments, *holder.segments))
+        for segment in segments:
+            self._sharing.settle(segment)
 
     def abort(self, job: SwapJob) -> None:
         """The job failed or was called off: its destination gives the room back, and nothing else changed.
@@ -257,11 +352,91 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        segments = self._jobs.end(job)
+        self._check_thread()
+        holder, segments = self._jobs.of(job)
+        if holder.job is job:  # else it has gone on without it
+            holder.resident = False
+        self._jobs.end(job)
         for segment in segments:
-            self._roster.evict(segment)
             self._jobs.destination(job.direction).trim(segment.segment_id)
-        self._free(self._roster.part_with(segments))
+            if holder not in segment.holders:
+                self._sharing.settle(segment)
+
+    def suspend(self, request_id: Hashable, copy: Callable[[SwapJob], object]) -> SwapJob | None:
+        """Take a request off the device: begin, copy, land. The short way for an engine that waits for its copies.
+
+        Args:
+            request_id: resident.
+            copy: moves the bytes of the job's runs from the device pool to the host pool before it returns.
+
+        Returns:
+            The job that was copied; None if the host had everything already.
+
+        Raises:
+            OutOfBlocksError: the host has no room; nothing changed.
+            ValueError: as `begin_swap_out` does.
+            BaseException: whatever ``copy`` raises: the request is resident again, as it was.
+        """
+        job = self.begin_swap_out(request_id)
+        if job is not None:
+            try:
+                copy(job)
+            except BaseException:
+                self.abort(job)
+                self.begin_swap_in(request_id, 0)
+                raise
+            self.land(job)
+        return job
+
+    def resume(self, request_id: Hashable, copy: Callable[[SwapJob], object], *, num_tokens: int = 0) -> SwapJob | None:
+        """Bring a suspended request back: begin, copy, land.
+
+        Args:
+            request_id: evicted.
+            copy: moves the bytes of the job's runs from the host pool to the device pool before it returns.
+            num_tokens: tokens to hold device room for, those that it has KV for included.
+
+        Returns:
+            The job that was copied; None if the device still had everything.
+
+        Raises:
+            OutOfBlocksError: the device has no room; nothing changed.
+            ValueError: as `begin_swap_in` does.
+            BaseException: whatever ``copy`` raises: the request is evicted still, its host copy is right.
+        """
+        job = self.begin_swap_in(request_id, num_tokens)
+        if job is not None:
+            try:
+                copy(job)
+            except BaseException:
+                self.abort(job)
+                raise
+            self.land(job)
+        return job
+
+    def quarantine(self, job: SwapJob) -> None:
+        """The copy hangs: go on without it. Nobody gets its blocks before it is landed or aborted after all.
+
+        Its request is resident with nothing, as after `drop`. Who is evicted and shares what it moves has nothing too.
+
+        Raises:
+            ValueError: if the job is not under way.
+        """
+        self._check_thread()
+        holder, segments = self._jobs.of(job)
+        for segment in segments:
+            segment.quarantined = True
+        holder.job = None
+        holder.resident = True
+        for reader in dict.fromkeys(reader for segment in segments for reader in segment.holders):
+            if reader is holder or not reader.resident:
+                self._sharing.forget(reader)
+
+    def hand_over(self) -> None:
+        """Let the thread that calls next own the manager and both allocators."""
+        self._thread.hand_over()
+        self.device.allocator.hand_over()
+        self.host.allocator.hand_over()
 
     def check_invariants(self) -> None:
         """Assert the module's invariants and those of both tiers.
@@ -269,30 +444,54 @@ class KVCacheManager:
         Raises:
             AssertionError: if the manager is inconsistent, which is a bug of ours.
         """
-        segments = [*self._roster.known, *self._roster.leaving.values()]
-        self._roster.check_invariants()
-        self._jobs.check_invariants(segments)
-        known = {segment.segment_id for segment in segments}
+        holders, segments = self._roster.holders.values(), self._roster.segments
+        self._roster.check_invariants(self.block_size)
+        self._jobs.check_invariants(holders, segments.values())
         for tier in (self.device, self.host):
             tier.check_invariants()
-            assert tier.segment_ids <= known, f"blocks without a segment: {tier.segment_ids - known}"
-        for segment in segments:
-            whole = self.device.valid_len(segment.segment_id) >= self.host.valid_len(segment.segment_id)
-            assert whole or segment.job or not segment.resident, f"{segment.segment_id!r} is resident, and not whole"
+            assert tier.segment_ids <= segments.keys(), (
+                f"blocks without a segment: {tier.segment_ids - segments.keys()}"
+            )
+        for segment in segments.values():
+            device_len, host_len = (tier.valid_len(segment.segment_id) for tier in (self.device, self.host))
+            whole = max(device_len, host_len) >= (segment.num_tokens or 0)
+            assert whole or not segment.holders, f"{segment.segment_id!r} is lost, and {segment.holders} read it"
+            settled = any(holder.resident and holder.job is None for holder in segment.holders)
+            there = device_len >= max(host_len, segment.num_tokens or 0)
+            assert there or not settled, f"{segment.segment_id!r} is read on the device, and not whole there"
 
     # Private
 
-    def _last(self, segments: Sequence[Segment]) -> tuple[Segment, int]:
-        """The segment that grows, and the tokens in front of it."""
-        earlier = [segment.segment_id for segment in segments[:-1]]
-        return segments[-1], sum(max(tier.valid_len(each) for tier in (self.device, self.host)) for each in earlier)
+    def _expect(self, request_id: Hashable, *, resident: bool | None = None) -> Holder:
+        self._check_thread()
+        return self._roster.expect(request_id, resident=resident)
 
-    def _forget_host_copies(self, segments: Sequence[Segment]) -> None:
+    def _check_thread(self) -> None:
+        assert self._thread.is_current(), WRONG_THREAD
+
+    def _on(self, tier: Tier) -> list[Segment]:
+        """The segments that hold blocks there."""
+        segments = self._roster.segments
+        return [segments[segment_id] for segment_id in tier.segment_ids]
+
+    def _reclaim_device(self, num_blocks: int, keep: Sequence[Segment]) -> None:
+        self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
+
+    def _host_shortage(self, segments: Iterable[Segment]) -> int:
+        return sum(self.host.shortage(s.segment_id, self.device.valid_len(s.segment_id)) for s in segments)
+
+    def _forget_host_copies(self, segments: Iterable[Segment]) -> None:
         for segment in segments:
-            if not self.reuse and segment.resident and segment.job is None:
+            if not (self.reuse or segment.awaited or segment.job is not None):
                 self.host.cut(segment.segment_id, 0)
 
-    def _free(self, segments: Sequence[Segment]) -> None:
-        for segment in segments:
-            self.device.cut(segment.segment_id, 0)
-            self.host.cut(segment.segment_id, 0)
+
+def _valid_len(tier: Tier, holder: Holder) -> int:
+    """Tokens that are right there, up to the first that is not."""
+    total = 0
+    for segment in holder.segments:
+        valid_len = tier.valid_len(segment.segment_id)
+        total += valid_len
+        if valid_len != segment.num_tokens:
+            break
+    return total

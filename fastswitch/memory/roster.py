@@ -1,127 +1,151 @@
-"""Which requests are known, where their segments stand, and who has left without being gone.
+"""Which requests are known, which segments exist, and who holds which.
 
-Ours. A released request whose copy still runs is *leaving*: nobody knows it any more, its blocks stay until the job
-ends.
+Ours. A released request is forgotten at once; a segment that nobody holds any more exists as long as a copy of it runs.
 Invariants, asserted by `Roster.check_invariants`:
-1. ``evicted`` holds exactly the known segments that are not resident.
-2. A leaving segment has a job, and is not known.
+1. Segment and holder name each other, and every segment of a known request exists.
+2. All segments of a request but the last are sealed, with whole blocks; the last one is its own.
+3. A segment without holders has a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import itertools
+from collections.abc import Hashable, Iterable
 
-from fastswitch.memory.segment import Segment
+from fastswitch.memory.segment import Holder, Segment
 
 __all__ = ["Roster"]
 
 
 class Roster:
-    """The segments of every request.
+    """The requests and their segments.
 
     >>> roster = Roster()
-    >>> roster.add("a")
-    >>> [segment.segment_id for segment in roster.expect("a", resident=True)]
-    ['a']
+    >>> prefix = roster.add("a").own
+    >>> tail = roster.split(prefix, 32)
+    >>> fork = roster.add("b", [prefix])
+    >>> [[s.segment_id for s in holder.segments] for holder in roster.holders.values()]
+    [[('a', 0), ('a', 1)], [('a', 0), ('b', 2)]]
 
     Attributes:
-        evicted: segment_id |-> segment that may still hold device blocks.
-        leaving: segment_id |-> segment of a released request whose job still runs.
+        holders: request_id |-> what is known of it.
+        segments: segment_id |-> segment, those included that nobody holds any more.
     """
 
     def __init__(self) -> None:
-        self.evicted: dict[Hashable, Segment] = {}
-        self.leaving: dict[Hashable, Segment] = {}
-        self._segments: dict[Hashable, tuple[Segment, ...]] = {}  # request_id |-> segments, in token order
+        self.holders: dict[Hashable, Holder] = {}
+        self.segments: dict[Hashable, Segment] = {}
+        self._serials = itertools.count()
 
-    @property
-    def known(self) -> list[Segment]:
-        """The segments of all known requests, in O(n)."""
-        return [segment for segments in self._segments.values() for segment in segments]
-
-    @property
-    def moving_out(self) -> list[Segment]:
-        """Segments whose device blocks nobody will want when the copy under way ends."""
-        return [s for s in (*self.evicted.values(), *self.leaving.values()) if s.job is not None]
-
-    def add(self, request_id: Hashable) -> None:
-        """Make a request with one empty, resident segment known.
-
-        Raises:
-            ValueError: if it is known already, or a copy of its namesake still runs.
-        """
-        if request_id in self._segments:
-            raise ValueError(f"request {request_id!r} is known already")
-        if request_id in self.leaving:
-            raise ValueError(f"request {request_id!r} was released with a job under way: land or abort it first")
-        self._segments[request_id] = (Segment(request_id),)
-
-    def __contains__(self, request_id: Hashable) -> bool:
-        return request_id in self._segments
-
-    def of(self, request_id: Hashable) -> tuple[Segment, ...]:
-        """The request's segments, in token order.
+    def of(self, request_id: Hashable) -> Holder:
+        """A known request.
 
         Raises:
             KeyError: if it is unknown.
         """
         try:
-            return self._segments[request_id]
+            return self.holders[request_id]
         except KeyError:
             raise KeyError(f"request {request_id!r} is unknown: add it first") from None
 
-    def expect(self, request_id: Hashable, *, resident: bool | None = None) -> tuple[Segment, ...]:
-        """The segments of a request of which no copy is under way.
+    def expect(self, request_id: Hashable, *, resident: bool | None = None) -> Holder:
+        """A known request for which no copy is under way.
 
         Raises:
             KeyError: if it is unknown.
             ValueError: if a copy is under way, or the request is not as ``resident`` says.
         """
-        segments = self.of(request_id)
-        for segment in segments:
-            if segment.job is not None:
-                job_id = segment.job.job_id
-                raise ValueError(f"request {request_id!r} has job {job_id} under way: land or abort it first")
-            if resident is not None and segment.resident is not resident:
-                raise ValueError(f"request {request_id!r} is {'resident' if segment.resident else 'evicted'}")
-        return segments
+        holder = self.of(request_id)
+        if holder.job is not None:
+            raise _busy(request_id, holder.job.job_id)
+        if resident is not None and holder.resident is not resident:
+            raise ValueError(f"request {request_id!r} is {'resident' if holder.resident else 'evicted'}")
+        return holder
 
-    def evict(self, segment: Segment) -> None:
-        """Its request no longer wants it on the device. Nothing if it is leaving: nobody wants it anywhere."""
-        segment.resident = False
-        if segment.segment_id not in self.leaving:
-            self.evicted[segment.segment_id] = segment
-
-    def bring_back(self, segment: Segment) -> None:
-        """Its request wants it on the device."""
-        segment.resident = True
-        self.evicted.pop(segment.segment_id, None)
-
-    def remove(self, request_id: Hashable) -> list[Segment]:
-        """Forget a request; return those of its segments that nothing holds up. The others are leaving now.
+    def expect_unknown(self, request_id: Hashable) -> None:
+        """Refuse a name that is taken.
 
         Raises:
-            KeyError: if it is unknown.
+            ValueError: if it is known already.
         """
-        segments = self.of(request_id)
-        del self._segments[request_id]
-        for segment in segments:
-            self.evicted.pop(segment.segment_id, None)
-        self.leaving |= {segment.segment_id: segment for segment in segments if segment.job is not None}
-        return [segment for segment in segments if segment.job is None]
+        if request_id in self.holders:
+            raise ValueError(f"request {request_id!r} is known already")
 
-    def part_with(self, segments: Sequence[Segment]) -> list[Segment]:
-        """Those of ``segments``, whose job has just ended, that were leaving: nothing holds them up any more."""
-        return [segment for segment in segments if self.leaving.pop(segment.segment_id, None) is not None]
+    def add(self, request_id: Hashable, prefix: Iterable[Segment] = ()) -> Holder:
+        """Make a request known that reads ``prefix`` and then an empty segment of its own.
 
-    def check_invariants(self) -> None:
+        Raises:
+            ValueError: if it is known already.
+        """
+        self.expect_unknown(request_id)
+        holder = self.holders[request_id] = Holder(request_id)
+        for segment in prefix:
+            self._take(holder, segment)
+        self.take_new(holder)
+        return holder
+
+    def leave(self, holder: Holder, segments: Iterable[Segment]) -> None:
+        """The holder reads these no longer; they exist on until `forget`."""
+        gone = list(segments)
+        for segment in gone:
+            segment.holders.remove(holder)
+        holder.segments = tuple(segment for segment in holder.segments if segment not in gone)
+
+    def take_new(self, holder: Holder) -> None:
+        """Give the holder a new, empty segment of its own."""
+        self._take(holder, self._new(holder.request_id))
+
+    def forget(self, segment: Segment) -> None:
+        """The segment exists no longer."""
+        del self.segments[segment.segment_id]
+
+    def split(self, segment: Segment, num_tokens: int) -> Segment:
+        """Seal the segment at ``num_tokens`` tokens; the rest is a new segment behind it, with the same holders.
+
+        Raises:
+            ValueError: if a copy of the segment is under way.
+        """
+        first = segment.holders[0]
+        if segment.job is not None:
+            raise _busy(first.request_id, segment.job.job_id)
+        tail = self._new(first.request_id)
+        tail.holders = list(segment.holders)
+        tail.num_tokens = None if segment.num_tokens is None else segment.num_tokens - num_tokens
+        segment.num_tokens = num_tokens
+        for holder in segment.holders:
+            at = holder.segments.index(segment) + 1
+            holder.segments = (*holder.segments[:at], tail, *holder.segments[at:])
+        return tail
+
+    def check_invariants(self, block_size: int) -> None:
         """Assert the module's invariants.
 
         Raises:
             AssertionError: if the roster is inconsistent, which is a bug of ours.
         """
-        absent = {segment.segment_id for segment in self.known if not segment.resident}
-        assert self.evicted.keys() == absent, f"evicted {set(self.evicted)} != not resident {absent}"
-        for segment in self.leaving.values():
-            assert segment.job is not None, f"{segment.segment_id!r} is released and has no job, and is not freed"
-            assert segment not in self.known, f"{segment.segment_id!r} is released and known"
+        for request_id, holder in self.holders.items():
+            assert holder.request_id == request_id, f"{request_id!r} is known as {holder.request_id!r}"
+            for segment in holder.segments:
+                assert self.segments.get(segment.segment_id) is segment, f"{segment.segment_id!r} does not exist"
+                assert segment.holders.count(holder) == 1, f"{segment.segment_id!r} does not know {request_id!r}"
+            assert holder.own.holders == [holder], f"{holder.own.segment_id!r} is not {request_id!r}'s own"
+            sealed = [segment.num_tokens for segment in holder.segments]
+            assert sealed.pop() is None, f"{holder.own.segment_id!r} is sealed"
+            assert all(n and n % block_size == 0 for n in sealed), f"{request_id!r} reads segments of {sealed} tokens"
+        for segment in self.segments.values():
+            assert segment.holders or segment.job is not None, f"{segment.segment_id!r} has neither holder nor job"
+            for holder in segment.holders:
+                assert self.holders.get(holder.request_id) is holder, f"{holder.request_id!r} is released, and reads"
+
+    def _take(self, holder: Holder, segment: Segment) -> None:
+        segment.holders.append(holder)
+        holder.segments = (*holder.segments, segment)
+
+    def _new(self, request_id: Hashable) -> Segment:
+        segment = Segment((request_id, next(self._serials)))
+        self.segments[segment.segment_id] = segment
+        return segment
+
+
+def _busy(request_id: Hashable, job_id: int) -> ValueError:
+    return ValueError(f"request {request_id!r} has job {job_id} under way: land or abort it first")

@@ -10,7 +10,7 @@ Invariants, asserted by ``Tier.check_invariants``:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, KeysView
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,9 @@ class Tier:
         return self.allocator.num_free
 
     @property
-    def segment_ids(self) -> frozenset[Hashable]:
-        """The segments that hold blocks here."""
-        return frozenset(self._valid_len)
+    def segment_ids(self) -> KeysView[Hashable]:
+        """The segments that hold blocks here, in the order in which they came."""
+        return self._valid_len.keys()
 
     def valid_len(self, segment_id: Hashable) -> int:
         """Tokens of the segment whose bytes are right here; 0 without a copy."""
@@ -118,6 +118,15 @@ class Tier:
     def trim(self, segment_id: Hashable) -> None:
         """Give back the blocks behind the last valid token."""
         self.cut(segment_id, self.valid_len(segment_id))
+
+    def split(self, segment_id: Hashable, at_block: int, new_segment_id: Hashable) -> None:
+        """Hand what lies behind the first ``at_block`` blocks, if anything does, to a segment without a copy."""
+        if self.num_blocks(segment_id) <= at_block:
+            return
+        valid_len = self._valid_len[segment_id]
+        self.allocator.split(segment_id, at_block, new_segment_id)
+        self._valid_len[segment_id] = min(valid_len, at_block * self.block_size)
+        self._valid_len[new_segment_id] = valid_len - self._valid_len[segment_id]
 
     def check_invariants(self) -> None:
         """Assert the module's invariants and the allocator's own."""

@@ -16,7 +16,7 @@ class SwapOut:
 
     def choose(self, victim: RequestView, host_free: int) -> EvictionWay:
         """``SWAP_OUT``, or ``RECOMPUTE`` when what must be copied does not fit on the host."""
-        return EvictionWay.SWAP_OUT if victim.dirty_blocks <= host_free else EvictionWay.RECOMPUTE
+        return EvictionWay.SWAP_OUT if victim.host_blocks_needed <= host_free else EvictionWay.RECOMPUTE
 
 
 class Recompute:

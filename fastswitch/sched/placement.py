@@ -159,12 +159,14 @@ class Residency:
         return holder.idle_since is not None or self._may_preempt(challenger, holder)
 
     def _evict(self, victim: RequestView) -> None:
-        way = self._evictor.choose(victim, self._host_free)
+        # The room counts a resident's own host copy, which its swap-out adds to and so cannot have.
+        host_room = self._host_free - victim.host_blocks
+        way = self._evictor.choose(victim, host_room)
         self._evictions.append(Eviction(victim.request_id, way))
         self._victims.remove(victim)
         if way is EvictionWay.SWAP_OUT and victim.dirty_blocks:
             self._soon += victim.device_blocks
-            self._host_free -= victim.dirty_blocks
+            self._host_free = host_room - victim.host_blocks_needed
         else:
             self._now += victim.device_blocks
 

@@ -73,6 +73,14 @@ class RequestView(Protocol):
         """Blocks that its eviction would have to copy."""
 
     @property
+    def host_blocks(self) -> int:
+        """Host blocks that it holds; while it is resident they count as room for others' swap-outs, not for its own."""
+
+    @property
+    def host_blocks_needed(self) -> int:
+        """Host blocks that its swap-out would take beyond those that it holds."""
+
+    @property
     def blocks_needed(self) -> int:
         """Blocks that it lacks for all its known tokens: the whole prompt, or the next step's token."""
 
@@ -89,7 +97,7 @@ class PoolView:
         free: device blocks that nobody holds.
         clean: device blocks of evicted requests whose host copy is valid: free for the asking.
         vacating: device blocks that become clean when the swap-outs under way land.
-        host_free: host blocks that a swap-out can have.
+        host_free: host blocks that swap-outs can have: nobody's, or held by residents and others who may lose them.
     """
 
     free: int

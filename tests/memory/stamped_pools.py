@@ -19,17 +19,10 @@ class PoisoningAllocator:
 
     def __init__(self, allocator):
         self._allocator = allocator
-        self.num_blocks = allocator.num_blocks
         self.slots = np.full((allocator.num_blocks, BLOCK_SIZE), POISON, np.int64)
-        self.num_owned = allocator.num_owned
-        self.groups = allocator.groups
-        self.block_ids = allocator.block_ids
-        self.split = allocator.split
-        self.check_invariants = allocator.check_invariants
 
-    @property
-    def num_free(self):
-        return self._allocator.num_free
+    def __getattr__(self, name):
+        return getattr(self._allocator, name)
 
     def allocate(self, owner, num_blocks):
         groups = self._allocator.allocate(owner, num_blocks)
@@ -55,6 +48,7 @@ class Copy:
         self.source, self.destination = tiers
         self.todo = [(src + i, dst + i) for src, dst, num in job.runs.tolist() for i in range(num)]
         self.pairs = list(self.todo)
+        self.segment_ids = {entry.segment_id for entry in job.ranges}
 
     def move(self, num_blocks):
         """Copy the next blocks, whole."""
@@ -65,7 +59,7 @@ class Copy:
     def check_blocks_are_its_own(self):
         """Nobody else was given a block that this job reads or writes."""
         for tier, side in ((self.source, 0), (self.destination, 1)):
-            own = set(tier.block_ids(self.job.request_id).tolist())
+            own = {block_id for name in self.segment_ids for block_id in tier.block_ids(name).tolist()}
             assert {pair[side] for pair in self.pairs} <= own
 
 
@@ -75,21 +69,22 @@ class Tokens:
     Attributes:
         stamps: token index |-> stamp; survives the loss of the KV, since recomputing gives the same bytes.
         kept: tokens whose KV must be right on one tier at least.
+        failed: its copy to the host has failed, and nobody has decided yet what becomes of it.
     """
 
     _fresh = itertools.count()
 
-    def __init__(self):
-        self.stamps = []
-        self.kept = 0
-        self.resident = True
+    def __init__(self, stamps=(), *, resident=True):
+        self.stamps = list(stamps)
+        self.kept = len(self.stamps)
+        self.resident = resident
         self.idle = False
         self.copy = None
+        self.failed = False
 
-    def write(self, device, request_id, start, end):
+    def write(self, device, block_ids, start, end):
         """The KV of tokens ``[start, end)`` is written to the device's slots."""
         self.stamps.extend(next(self._fresh) for _ in range(end - len(self.stamps)))
-        block_ids = device.block_ids(request_id)
         for i in range(start, end):
             device.slots[block_ids[i // BLOCK_SIZE], i % BLOCK_SIZE] = self.stamps[i]
         self.kept = end
@@ -113,5 +108,6 @@ def blocks_for(num_tokens):
 def leave_nothing_clean(kv):
     """Somebody needs the room of everyone who is clean, and ends at once."""
     kv.add("hungry")
-    kv.grow("hungry", (kv.num_free + kv.num_clean) * BLOCK_SIZE)
+    if kv.num_free + kv.num_clean:
+        kv.grow("hungry", (kv.num_free + kv.num_clean) * BLOCK_SIZE)
     kv.release("hungry")

@@ -1,11 +1,12 @@
 """What the manager promises, one example each; any order of them is in `test_manager_machine`."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager, OutOfBlocksError, PagedAllocator, SwapDirection
-from fastswitch.memory.segment import Segment
+from fastswitch.memory.owner_thread import WRONG_THREAD
 from tests.memory.stamped_pools import BLOCK_SIZE, leave_nothing_clean
 
 
@@ -282,56 +283,6 @@ class TestEnds:
         assert (kv.num_clean, kv.num_free, kv.host.num_free) == (2, 10, 14)
 
 
-class TestSeveralSegments:
-    """A request that reads a prefix segment and then its own, as sharing will make them."""
-
-    @pytest.fixture
-    def kv(self):
-        kv = manager()
-        kv.add("a")
-        kv._roster._segments["a"] = (Segment("prefix"), *kv._roster.of("a"))
-        kv.device.hold("prefix", 8)
-        kv.device.mark_valid("prefix", 8)
-        return kv
-
-    def test_moves_both_in_token_order(self, kv):
-        compute(kv, "a", 14)
-        assert kv.block_table("a").tolist() == [*kv.device.block_ids("prefix"), *kv.device.block_ids("a")]
-        job = kv.begin_swap_out("a")
-        assert [(e.segment_id, e.start_token, e.end_token) for e in job.ranges] == [("prefix", 0, 8), ("a", 0, 6)]
-        assert job.num_blocks == 4
-        land(kv, job)
-        assert kv.host_valid_len("a") == 14
-
-    def test_is_never_half_on_its_way(self, kv):
-        compute(kv, "a", 14)
-        evict(kv, "a")
-        kv.device.cut("a", 0)
-        job = kv.begin_swap_in("a", 14)
-        assert [(e.start_token, e.end_token) for e in job.ranges] == [(8, 8), (0, 6)]
-        kv.abort(job)
-        kv.check_invariants()
-        land(kv, kv.begin_swap_in("a", 14))
-        assert (kv.device_valid_len("a"), kv.is_resident("a")) == (14, True)
-
-    def test_one_that_lacks_nothing_is_held_up_with_the_others(self, kv):
-        evict(kv, "a")
-        kv.begin_swap_in("a", 8)
-        compute(kv, "a", 14)
-        job = kv.begin_swap_out("a")
-        assert [(e.start_token, e.end_token) for e in job.ranges] == [(8, 8), (0, 6)]
-        assert (kv.num_free, kv.num_clean, kv.num_vacating) == (8, 0, 4)
-        land(kv, job)
-        assert (kv.num_free, kv.num_clean, kv.num_vacating) == (8, 4, 0)
-
-    def test_rollback_into_the_first(self, kv):
-        compute(kv, "a", 14)
-        kv.rollback("a", 11)
-        assert [copy.valid_len for copy in kv.device_copy("a")] == [8, 3]
-        kv.rollback("a", 5)
-        assert [copy.valid_len for copy in kv.device_copy("a")] == [5, 0]
-
-
 class TestErrors:
     def raises(self, error, message):
         return pytest.raises(error, match=f"^{re.escape(message)}$")
@@ -377,16 +328,20 @@ class TestErrors:
     def test_job_under_way(self):
         kv = manager()
         add(kv, "a", 4)
-        job = kv.begin_swap_out("a")
+        kv.begin_swap_out("a")
         acts = [lambda r: kv.grow(r, 5), lambda r: kv.commit(r, 4), lambda r: kv.rollback(r, 0), kv.drop]
         for act in (*acts, kv.begin_swap_out, lambda r: kv.begin_swap_in(r, 4)):
             with self.raises(ValueError, "request 'a' has job 0 under way: land or abort it first"):
                 act("a")
+
+    def test_a_namesake_of_a_released_request_has_nothing_to_do_with_its_copy(self):
+        kv = manager()
+        add(kv, "a", 4)
+        job = kv.begin_swap_out("a")
         kv.release("a")
-        with self.raises(ValueError, "request 'a' was released with a job under way: land or abort it first"):
-            kv.add("a")
-        kv.land(job)
-        kv.add("a")
+        add(kv, "a", 8)
+        land(kv, job)
+        assert (kv.device_valid_len("a"), kv.host_valid_len("a"), kv.num_free, kv.host.num_free) == (8, 0, 10, 16)
 
     def test_job_ends_once(self):
         kv, other = manager(), manager()
@@ -411,3 +366,18 @@ class TestErrors:
             kv.commit("a", 5)
         with self.raises(ValueError, "block_size must be positive, got 0"):
             KVCacheManager(PagedAllocator(1), PagedAllocator(1), 0)
+        with self.raises(ValueError, "min_tail must be positive, got 0"):
+            KVCacheManager(PagedAllocator(1), PagedAllocator(1), 1, min_tail=0)
+
+    def test_another_thread(self):
+        kv = manager()
+        add(kv, "a", 4)
+        with ThreadPoolExecutor(1) as other:
+            for act in (lambda: kv.add("b"), lambda: kv.grow("a", 5), lambda: kv.begin_swap_out("a")):
+                with self.raises(AssertionError, WRONG_THREAD):
+                    other.submit(act).result()
+            assert other.submit(kv.device_valid_len, "a").result() == 4, "who only looks is no owner"
+            kv.hand_over()
+            other.submit(compute, kv, "a", 5).result()
+            with self.raises(AssertionError, WRONG_THREAD):
+                kv.begin_swap_out("a")

@@ -16,7 +16,7 @@ def test_a_segment_without_a_copy(tier):
     assert tier.block_ids("a").tolist() == []
     tier.cut("a", 3)
     tier.trim("a")
-    assert tier.segment_ids == frozenset()
+    assert tier.segment_ids == set()
 
 
 def test_room_is_held_for_tokens_not_yet_valid(tier):
@@ -62,3 +62,19 @@ def test_the_invariants_notice_a_foreign_owner(tier):
     tier.allocator.allocate("stranger", 2)
     with pytest.raises(AssertionError, match=r"^owned 0 \+ free 6 != 8"):
         tier.check_invariants()
+
+
+@pytest.mark.parametrize(
+    ("at_block", "kept", "moved"),
+    [(1, (1, 4), (3, 6)), (2, (2, 8), (2, 2)), (3, (3, 10), (1, 0)), (4, (4, 10), (0, 0))],
+)
+def test_split_divides_blocks_and_tokens(tier, at_block, kept, moved):
+    tier.hold("a", 16)
+    tier.mark_valid("a", 10)
+    tier.split("a", at_block, "b")
+    assert (tier.num_blocks("a"), tier.valid_len("a")) == kept
+    assert (tier.num_blocks("b"), tier.valid_len("b")) == moved
+    assert ("b" in tier.segment_ids) == (moved[0] > 0)
+    tier.split("nothing", 0, "c")
+    assert "c" not in tier.segment_ids
+    tier.check_invariants()

@@ -25,6 +25,11 @@ class FakeRequest:
     device_valid_len: int = 0
     host_valid_len: int = 0
     client_id: Hashable = None
+    host_blocks: int = 0
+
+    @property
+    def host_blocks_needed(self):
+        return self.dirty_blocks
 
     def __post_init__(self):
         if self.arrival < 0:

@@ -210,6 +210,16 @@ class TestRule6:
         placement = place([waiting(0, 6), running(1, 3), running(2, 3)], pools(host_free=4))
         assert placement.evictions == (Eviction(2, OUT), Eviction(1, AGAIN))
 
+    def test_a_victims_own_copy_is_no_room_for_itself(self):
+        requests = [waiting(0, 3), running(1, 3, dirty=2, host_blocks=4)]
+        assert place(requests, pools(host_free=5)).evictions == (Eviction(1, AGAIN),)
+        assert place(requests, pools(host_free=6)).evictions == (Eviction(1, OUT),)
+
+    def test_nor_for_the_next_victim(self):
+        requests = [waiting(0, 6), running(1, 3), running(2, 3, dirty=2, host_blocks=4)]
+        assert place(requests, pools(host_free=8)).evictions == (Eviction(2, OUT), Eviction(1, AGAIN))
+        assert place(requests, pools(host_free=9)).evictions == (Eviction(2, OUT), Eviction(1, OUT))
+
     def test_a_recomputed_victim_gives_room_at_once(self):
         placement = place([waiting(0, 3), running(1, 3)], pools(host_free=2))
         assert (placement.evictions, placement.admissions) == ((Eviction(1, AGAIN),), (0,))
