@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "RealClock"]
+__all__ = ["Clock", "RealClock", "VirtualClock"]
 
 
 class Clock(Protocol):
@@ -47,6 +47,38 @@ class RealClock:
     def skip_to(self, when: float) -> None:
         """Jump to ``when`` at once; nothing if it is past."""
         self._skipped_s += max(0.0, when - self.now())
+
+    @property
+    def skipped_s(self) -> float:
+        """Seconds jumped over so far."""
+        return self._skipped_s
+
+
+class VirtualClock:
+    """Time that passes when somebody sleeps or skips, and not otherwise: a simulation's. One thread calls it.
+
+    >>> clock = VirtualClock()
+    >>> clock.sleep(1.5); clock.skip_to(4.0); clock.skip_to(2.0)
+    >>> clock.now(), clock.skipped_s
+    (4.0, 2.5)
+    """
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._skipped_s = 0.0
+
+    def now(self) -> float:
+        """Seconds slept and skipped since the clock was made."""
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Advance by ``seconds`` at once; nothing if they are not positive."""
+        self._now_s += max(0.0, seconds)
+
+    def skip_to(self, when: float) -> None:
+        """Advance to exactly ``when``; nothing if it is past."""
+        self._skipped_s += max(0.0, when - self._now_s)
+        self._now_s = max(when, self._now_s)
 
     @property
     def skipped_s(self) -> float:

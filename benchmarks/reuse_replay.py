@@ -1,0 +1,232 @@
+"""How many KV blocks host copies save that are kept across turns ("reuse"), at full scale: no model, no bytes, no GPU.
+
+One workload, with one set of arrivals and levels, is served with and without reuse for each host pool; `replay_case`
+says on what. Targets: with the largest host pool at least half fewer blocks swapped out; with each smaller one, which
+is meant to be full, fewer bytes moved and not more runs a swap.
+
+    python benchmarks/reuse_replay.py --workload FILE --json out/reuse_replay.json
+
+Exit status: 0 done, be the targets met or missed; 2 the caller's mistake, in one line; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from replay_case import ASSUMPTIONS, Case, column, ratio, serve, targets
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fastswitch.engine.environment import environment
+from fastswitch.engine.options import BenchOptions
+from fastswitch.engine.usage import UsageError
+from fastswitch.engine.workloads import ArrivalPlan, Workload, WorkloadError, plan_arrivals, read_workload, select
+
+__all__ = ["main"]
+
+
+def print_report(result: Mapping[str, Any], console: Console) -> None:
+    """The table, one column a run; whether the load was too much; the targets, met or missed."""
+    runs = result["runs"]
+    bare = {run["host_tokens"]: run for run in runs if not run["reuse"]}
+    columns = [column(run, bare[run["host_tokens"]], result["environment"]["wall_s"][run["name"]]) for run in runs]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("host tokens, reuse", no_wrap=True)
+    for run in runs:
+        table.add_column(run["name"], justify="right")
+    for label in columns[0]:
+        table.add_row(label, *(cells[label] for cells in columns))
+    console.print(head(result), highlight=False)
+    console.print(table)
+    for run in runs:
+        console.print(load_line(run), highlight=False)
+    for each in result["targets"]:
+        console.print(target_line(each), highlight=False)
+
+
+def head(result: Mapping[str, Any]) -> str:
+    workload, pools = result["workload"], result["pools"]
+    return (
+        f"virtual time, no model, no bytes | {workload['name']}: {workload['conversations']} conversations, "
+        f"{workload['turns']} turns, {workload['input_tokens']} new and {workload['output_tokens']} generated tokens, "
+        f"last start at {workload['last_start_s']:.0f} s | device {pools['device_blocks']} blocks of "
+        f"{pools['block_size']} tokens"
+    )
+
+
+def target_line(each: Mapping[str, Any]) -> str:
+    verdict = "met" if each["met"] else "MISSED"
+    change = f", {ratio(each['reuse'], each['no_reuse']) - 1:+.1%}" if each["no_reuse"] else ""
+    figures = f"{each['reuse']:.10g} with reuse, {each['no_reuse']:.10g} without{change}"
+    return f"host {each['host_tokens']} tokens, {each['target']}: {verdict} ({figures})"
+
+
+def load_line(run: Mapping[str, Any]) -> str:
+    waited = run["load"]
+    grew = f"{waited['open_turns_second_quarter']:.1f} -> {waited['open_turns_last_quarter']:.1f}"
+    verdict = "SATURATED, queues grow" if waited["saturated"] else "steady"
+    return (
+        f"{run['name']}: {verdict}: open turns {grew} (mean of the second, last quarter of the arrivals), "
+        f"{waited['conversations_at_last_start']} conversations open at the last start"
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """Its mistakes are ``UsageError``, as everybody else's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see --help)")
+
+
+def parse(arguments: Sequence[str]) -> list[Case]:
+    """The cases that the command line asks for.
+
+    Raises:
+        UsageError: in one line.
+    """
+    parser = Parser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--workload", required=True, help="a trace file, plain or gzip")
+    parser.add_argument("--conversations", type=int, default=1000)
+    parser.add_argument("--min-turns", type=int, default=3, help="drop shorter conversations")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on token lengths")
+    parser.add_argument("--device-tokens", type=int, default=40_000)
+    parser.add_argument("--host-tokens", default="460000,120000", help="one or more, each with and without reuse")
+    parser.add_argument("--frequency", type=float, default=0.04, help="priority updates per iteration")
+    parser.add_argument("--priority", default="random", help="random or markov")
+    parser.add_argument("--rate", type=float, default=1.0, help="conversations per second (Poisson)")
+    parser.add_argument("--think", type=float, default=10.0, help="mean think time in seconds (exponential)")
+    parser.add_argument("--block-size", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    given = vars(parser.parse_args(arguments))
+    hosts = [host_tokens(text) for text in dict.fromkeys(given.pop("host_tokens").split(","))]
+    command = shlex.join(["python", "benchmarks/reuse_replay.py", *arguments])
+    return [
+        Case(BenchOptions(command=command, host_tokens=tokens, **given), tokens, reuse)
+        for tokens in hosts
+        for reuse in (True, False)
+    ]
+
+
+def host_tokens(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"--host-tokens must be whole numbers with commas between them, got {text!r}") from None
+
+
+def check_writable(path: Path | None) -> None:
+    """Refuse an output that cannot be written, before any work is done."""
+    if path is None:
+        return
+    existed = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another path") from None
+    if not existed:
+        path.unlink()
+
+
+def prepare(cases: Sequence[Case]) -> tuple[Workload, ArrivalPlan]:
+    """What all cases serve, and when; everything that can be refused is refused here.
+
+    Raises:
+        UsageError: a pool is too small, or the JSON cannot be written.
+        WorkloadError: the workload is of no use.
+    """
+    options = cases[0].options
+    check_writable(options.json)
+    workload = select(
+        read_workload(options.workload, seed=options.seed),
+        conversations=options.conversations,
+        min_turns=options.min_turns,
+        scale=options.scale or 1.0,
+        seed=options.seed,
+    )
+    longest, size = -(-workload.max_context // options.block_size), options.block_size
+    if (options.device_tokens or 0) // size < longest:
+        raise UsageError(
+            f"--device-tokens {options.device_tokens} is too small for the longest conversation "
+            f"({workload.max_context} tokens): give at least {longest * size}"
+        )
+    smallest = min(case.host_tokens for case in cases)
+    if smallest < size:
+        raise UsageError(f"--host-tokens must be at least one block of {size} tokens, got {smallest}")
+    return workload, plan_arrivals(workload, rate=options.rate, think_s=options.think, seed=options.seed)
+
+
+def measure(cases: Sequence[Case], workload: Workload, plan: ArrivalPlan, console: Console) -> dict[str, Any]:
+    """Serve all cases in turn; the figures, of which all but ``environment`` depend on the options alone."""
+    options, runs, wall_s = cases[0].options, [], {}
+    with progress(console, workload.num_turns) as report:
+        for case in cases:
+            start = time.perf_counter()
+            runs.append(serve(case, workload, plan, report))
+            wall_s[case.name] = time.perf_counter() - start
+    peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    device_blocks = (options.device_tokens or 0) // options.block_size
+    timing = {"rate": options.rate, "think_s": options.think, "last_start_s": plan.last_start_s}
+    return {
+        "schema": 1,
+        "command": options.command,
+        "environment": {**environment(torch.device("cpu")), "wall_s": wall_s, "peak_rss_bytes": peak_rss_bytes},
+        "assumptions": ASSUMPTIONS,
+        "pools": {"block_size": options.block_size, "device_blocks": device_blocks},
+        "policy": options.policy_summary(),
+        "workload": {**workload.summary(), **timing},
+        "runs": runs,
+        "targets": targets(runs),
+    }
+
+
+@contextlib.contextmanager
+def progress(console: Console, num_turns: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar a case on a terminal, nothing in a pipe."""
+    if not console.is_terminal:
+        yield lambda _name, _turns_ended: None
+        return
+    columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns"))
+    bars: dict[str, Any] = {}
+    with Progress(*columns, TimeElapsedColumn(), console=console) as shown:
+
+        def report(name: str, turns_ended: int) -> None:
+            if name not in bars:
+                bars[name] = shown.add_task(name, total=num_turns)
+            shown.update(bars[name], completed=turns_ended)
+
+        yield report
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status."""
+    try:
+        cases = parse(arguments)
+        workload, plan = prepare(cases)
+        result = measure(cases, workload, plan, Console(stderr=True))
+    except (UsageError, WorkloadError) as error:
+        sys.stderr.write(f"reuse_replay: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("reuse_replay: interrupted\n")
+        return 130
+    if cases[0].options.json is not None:
+        cases[0].options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_report(result, Console(width=None if sys.stdout.isatty() else 200))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
