@@ -2,8 +2,8 @@
 
 A run is a maximal stretch of free blocks. Runs are kept in size classes, as a buddy allocator keeps its free lists, and
 a bit mask tells which classes are not empty. Unlike a buddy's, a run may start anywhere and have any length, so it
-merges with *either* neighbour and nothing is rounded up. Sizes below 32 have a class each; above, each power of two is
-divided into 16 classes, so the longest run of a class is hardly longer than the shortest.
+merges with *either* neighbour and nothing is rounded up. Sizes below 64 have a class each; above, each power of two is
+divided into 32 classes, so the longest run of a class is hardly longer than the shortest.
 
 Paper: FastSwitch (arXiv 2411.18424), Dynamic Block Group Manager: free groups, split on allocate, merged on free.
 Ours:  runs of any length; a good fit by size class, as in TLSF; neighbours found by Knuth's boundary tags.
@@ -20,7 +20,7 @@ from itertools import pairwise
 
 __all__ = ["FreeRuns"]
 
-_DIVISION_BITS = 4  # 16 classes to a power of two
+_DIVISION_BITS = 5  # 32 classes to a power of two
 
 
 class FreeRuns:

@@ -138,11 +138,13 @@ class Holding:
 
     def _write_ids(self) -> None:
         """Write out the ids of the runs that are new since the last time."""
-        at, end = self._num_ids, self.num_blocks
-        if len(self._ids) < end:
-            ids = np.empty(max(end, 2 * len(self._ids)), np.int32)
-            ids[:at] = self._ids[:at]
-            self._ids = ids
+        at = self._num_ids
         new = [np.arange(start, start + size, dtype=np.int32) for start, size in self.since(at)]
-        np.concatenate(new, out=self._ids[at:end])
-        self._num_ids = end
+        if not at:
+            self._ids = new[0] if len(new) == 1 else np.concatenate(new)
+        elif len(self._ids) < self.num_blocks:
+            spare = max(2 * len(self._ids) - self.num_blocks, 0)
+            self._ids = np.concatenate([self._ids[:at], *new, np.empty(spare, np.int32)])
+        else:
+            np.concatenate(new, out=self._ids[at : self.num_blocks])
+        self._num_ids = self.num_blocks

@@ -1,15 +1,17 @@
 """Whose copy is given up when a tier runs short.
 
-Ours. On the device only *clean* copies are given up: no holder resident, no job, the host has all that the device has.
-On the host, in this order:
+Ours. On the device only *clean* copies are given up: no holder resident, no job, the host has all that the device has;
+lowest rank first. On the host, in this order:
 
-1. whole copies that are redundant, because the device copy is right and stays: best-ranked holder first (it leaves
-   last, so it misses its host copy last);
+1. whole copies that are redundant, because the device copy is right and stays: the most scattered first (they cost most
+   when they are read, and are written anew in better places);
 2. clean copies of idle conversations, on both tiers, lowest rank first;
 3. tails of at least ``min_tail`` blocks of what is clean and ranks below whoever asks, on both tiers, lowest rank
    first. Many short tails cut from many copies would shred the pool.
 
-A copy that a job reads or writes is never given up. What is asked for is there in full or nothing is touched.
+A copy that a job reads or writes is never given up. What is asked for is there in full or nothing is touched. But what
+costs no KV (clean on the device, redundant on the host) is given up in bulk, until a share of the pool is free: room
+that is found block by block falls into as many runs, and every later swap pays for them.
 """
 
 from __future__ import annotations
@@ -32,17 +34,21 @@ class Reclaimer:
         device: the device's copies.
         host: the host's copies.
         min_tail: blocks; no shorter piece is cut off a copy, nor left of one on the device.
+        headroom: share of a pool that is made free at once, when it runs short, of what costs no KV.
 
     Attributes:
         given_up: host blocks, so far.
 
     Raises:
-        ValueError: if ``min_tail`` is not positive.
+        ValueError: if ``min_tail`` is not positive, or ``headroom`` outside [0, 1].
     """
 
-    def __init__(self, device: Tier, host: Tier, min_tail: int) -> None:
+    def __init__(self, device: Tier, host: Tier, min_tail: int, headroom: float) -> None:
         if min_tail < 1:
             raise ValueError(f"min_tail must be positive, got {min_tail}")
+        if not 0 <= headroom <= 1:
+            raise ValueError(f"headroom must be in [0, 1], got {headroom}")
+        self._headroom = headroom
         self._device = device
         self._host = host
         self._min_tail = min_tail
@@ -66,7 +72,7 @@ class Reclaimer:
 
     def host_spare(self, segments: Iterable[Segment]) -> int:
         """Host blocks that ``segments`` may lose to somebody who ranks above them all."""
-        return sum(give for _, give in self._host_victims(segments, rank=-1))
+        return sum(self._host.num_blocks(s.segment_id) for s in segments if self._kind(s, rank=-1) is not None)
 
     def reclaim_device(self, num_blocks: int, segments: Collection[Segment], keep: Sequence[Segment]) -> None:
         """Have ``num_blocks`` free device blocks, cutting clean copies other than ``keep``, lowest rank first.
@@ -78,8 +84,9 @@ class Reclaimer:
             return
         victims = [s for s in segments if s not in keep and self.is_clean(s)]
         self._check(self._device, num_blocks, sum(self._device.num_blocks(s.segment_id) for s in victims))
+        wanted = num_blocks + self._bulk(self._device)
         for segment in sorted(victims, key=self._position, reverse=True):
-            short = num_blocks - self._device.num_free
+            short = wanted - self._device.num_free
             if short <= 0:
                 return
             kept = self._device.num_blocks(segment.segment_id) - max(short, self._min_tail)
@@ -97,33 +104,42 @@ class Reclaimer:
         if num_blocks <= self._host.num_free:
             return []
         rank = max(map(self._position, keep))  # its own segment's; one that it shares may rank higher
-        victims = [entry for entry in self._host_victims(segments, rank) if entry[0] not in keep]
-        self._check(self._host, num_blocks, sum(give for _, give in victims))
-        lost = []
-        for segment, give in victims:
-            short = num_blocks - self._host.num_free
+        victims = self._host_victims([s for s in segments if s not in keep], rank)
+        self._check(self._host, num_blocks, sum(self._host.num_blocks(s.segment_id) for _, s in victims))
+        wanted, lost = num_blocks + self._bulk(self._host), []
+        for kind, segment in victims:
+            short = (wanted if kind == "redundant" else num_blocks) - self._host.num_free
             if short <= 0:
-                break
-            if self.is_clean(segment):
-                lost.append(segment)
-                self._give_up(segment, give if segment.idle else min(give, max(short, self._min_tail)))
-            else:
-                self._give_up(segment, give)
+                continue
+            held = self._host.num_blocks(segment.segment_id)
+            self._give_up(kind, segment, min(held, max(short, self._min_tail)) if kind == "tails" else held)
+            lost += [segment] if kind != "redundant" else []
         return lost
 
-    def _host_victims(self, segments: Iterable[Segment], rank: int) -> list[tuple[Segment, int]]:
-        """Segments whose host copy may be given up for somebody of that rank, in order, and how many blocks of it."""
-        held = [(s, self._host.num_blocks(s.segment_id)) for s in segments if s.job is None]
-        held = [(segment, num_blocks) for segment, num_blocks in held if num_blocks]
-        redundant = [entry for entry in held if self._is_redundant(entry[0])]
-        clean = [entry for entry in held if self.is_clean(entry[0])]
-        idle = [entry for entry in clean if entry[0].idle]
-        tails = [(s, n) for s, n in clean if self._is_tail(s) and n >= self._min_tail and self._position(s) > rank]
-        return [
-            *sorted(redundant, key=self._entry_position),
-            *sorted(idle, key=self._entry_position, reverse=True),
-            *sorted(tails, key=self._entry_position, reverse=True),
-        ]
+    def _host_victims(self, segments: Iterable[Segment], rank: int) -> list[tuple[str, Segment]]:
+        """Segments whose host copy may be given up for somebody of that rank, in order, and as what."""
+        kinds: dict[str, list[Segment]] = {"redundant": [], "idle": [], "tails": []}
+        for segment in segments:
+            kind = self._kind(segment, rank)
+            if kind is not None:
+                kinds[kind].append(segment)
+        kinds["redundant"].sort(key=self._blocks_per_group)
+        for kind in ("idle", "tails"):
+            kinds[kind].sort(key=self._position, reverse=True)
+        return [(kind, segment) for kind, found in kinds.items() for segment in found]
+
+    def _kind(self, segment: Segment, rank: int) -> str | None:
+        """As what the segment's host copy may be given up for somebody of that rank: a field of `GivenUp`, or None."""
+        num_blocks = self._host.num_blocks(segment.segment_id)
+        if segment.job is not None or not num_blocks:
+            return None
+        if not self.is_clean(segment):
+            return "redundant" if self._is_redundant(segment) else None
+        if segment.idle:
+            return "idle"
+        # Of a sealed segment no part may go: what lies behind it would be of no use.
+        tail = segment.num_tokens is None and num_blocks >= self._min_tail
+        return "tails" if tail and self._position(segment) > rank else None
 
     def _is_redundant(self, segment: Segment) -> bool:
         """Whether the device has all of it and keeps it: every holder is settled there, or a swap-out has failed."""
@@ -131,27 +147,22 @@ class Reclaimer:
             return not segment.awaited
         return self._device.valid_len(segment.segment_id) > self._host.valid_len(segment.segment_id)
 
-    def _is_tail(self, segment: Segment) -> bool:
-        """Whether a part of it may go: what lies behind a sealed segment would be of no use without it."""
-        return segment.num_tokens is None and not segment.idle
-
-    def _give_up(self, segment: Segment, num_blocks: int) -> None:
+    def _give_up(self, kind: str, segment: Segment, num_blocks: int) -> None:
         """Cut that many host blocks off its end; what the device has of a clean one goes with them."""
         kept = (self._host.num_blocks(segment.segment_id) - num_blocks) * self._host.block_size
-        self._count(segment, num_blocks)
-        if self.is_clean(segment):  # what is left of it on the device will not be backed by the host
+        if kind != "redundant":  # what is left of it on the device will not be backed by the host
             self._device.cut(segment.segment_id, kept)
         self._host.cut(segment.segment_id, kept)
-
-    def _count(self, segment: Segment, num_blocks: int) -> None:
-        kind = "redundant" if not self.is_clean(segment) else "idle" if segment.idle else "tails"
         self.given_up = replace(self.given_up, **{kind: getattr(self.given_up, kind) + num_blocks})
 
     def _position(self, segment: Segment) -> int:
         return self._rank.get(segment.segment_id, len(self._rank))
 
-    def _entry_position(self, entry: tuple[Segment, int]) -> int:
-        return self._position(entry[0])
+    def _blocks_per_group(self, segment: Segment) -> float:
+        return self._host.num_blocks(segment.segment_id) / len(self._host.allocator.groups(segment.segment_id))
+
+    def _bulk(self, tier: Tier) -> int:
+        return int(self._headroom * tier.allocator.num_blocks)
 
     def _check(self, tier: Tier, num_blocks: int, reclaimable: int) -> None:
         if num_blocks > tier.num_free + reclaimable:

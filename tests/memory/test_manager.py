@@ -184,13 +184,6 @@ class TestHostShortage:
         assert (self.held_on_host(kv), kv.num_host_free) == ("abde", 4)
         assert (kv.device_valid_len("c"), kv.host_valid_len("c")) == (0, 0)
 
-    def test_the_best_ranked_loses_its_redundant_copy_first(self):
-        kv = self.filled()
-        kv.begin_swap_in("d", 16)
-        kv.prefer(["d", "a", "e"])
-        evict(kv, "e")
-        assert self.held_on_host(kv) == "abce"
-
     def test_who_waits_to_go_on_loses_nothing(self):
         kv = manager(device=24, host=16)
         for request_id in "abcd":
@@ -368,6 +361,8 @@ class TestErrors:
             KVCacheManager(PagedAllocator(1), PagedAllocator(1), 0)
         with self.raises(ValueError, "min_tail must be positive, got 0"):
             KVCacheManager(PagedAllocator(1), PagedAllocator(1), 1, min_tail=0)
+        with self.raises(ValueError, "headroom must be in [0, 1], got 1.5"):
+            KVCacheManager(PagedAllocator(1), PagedAllocator(1), 1, headroom=1.5)
 
     def test_another_thread(self):
         kv = manager()
