@@ -18,6 +18,14 @@ CHURN_FILLS = [0.7, 0.9, 0.98]
 DECODE_POOLS = [65_536, 45_000, 34_000, 30_000, 28_500]
 
 
+class FixedReserve(BlockGroupAllocator):
+    """Behind a growth group 60 blocks, whatever owners grow by."""
+
+    def _grow(self, holding, num_blocks):
+        self._growth_reserve = self._growth_blocks
+        return super()._grow(holding, num_blocks)
+
+
 class NothingKept(BlockGroupAllocator):
     """size classes only, nothing kept for growth"""
 
@@ -25,21 +33,21 @@ class NothingKept(BlockGroupAllocator):
         super().__init__(num_blocks, growth_blocks=0)
 
 
-class BehindEveryPrompt(BlockGroupAllocator):
+class BehindEveryPrompt(FixedReserve):
     """60 blocks behind every prompt, taken back when short"""
 
     def _admit(self, holding, num_blocks):
         return self._place(holding, num_blocks, self._growth_blocks)
 
 
-class WhereOwnersGrow(BlockGroupAllocator):
+class WhereOwnersGrow(FixedReserve):
     """60 blocks only where an owner grows"""
 
     def _admit(self, holding, num_blocks):
         return self._place(holding, num_blocks, 0)
 
 
-class MiddleOfTheLongest(BlockGroupAllocator):
+class MiddleOfTheLongest(FixedReserve):
     """the same; prompts in the middle of the longest run while half of the pool is free"""
 
     def _admit(self, holding, num_blocks):
@@ -47,7 +55,7 @@ class MiddleOfTheLongest(BlockGroupAllocator):
         return super()._admit(holding, num_blocks)
 
 
-class BehindPromptsWhilePlentiful(BlockGroupAllocator):
+class BehindPromptsWhilePlentiful(FixedReserve):
     """60 blocks behind a prompt while 15 % of the pool are free"""
 
     def _admit(self, holding, num_blocks):
@@ -55,7 +63,7 @@ class BehindPromptsWhilePlentiful(BlockGroupAllocator):
         return self._place(holding, num_blocks, self._growth_blocks if plentiful else 0)
 
 
-class FrontOfTheLongest(BlockGroupAllocator):
+class FrontOfTheLongest(FixedReserve):
     """60 blocks where an owner grows; prompts in front of the longest run while a quarter of the pool is free"""
 
     def _admit(self, holding, num_blocks):
@@ -69,16 +77,26 @@ class FrontOfTheLongest(BlockGroupAllocator):
         return ((start, num_blocks),)
 
 
-class LearnedAlone(BlockGroupAllocator):
-    """behind a prompt what owners lately grew by; no prompt in the middle"""
+class LearnedAlone(FixedReserve):
+    """behind a prompt what owners lately grew by, else 60; no prompt in the middle"""
 
     def _admit(self, holding, num_blocks):
         holding.admitted = num_blocks
         return self._place(holding, num_blocks, self._prompt_reserve)
 
 
+class LearnedBehindPrompts(FixedReserve):
+    """the same; prompts in the middle of the longest run while half of the pool is free"""
+
+    def _admit(self, holding, num_blocks):
+        if 2 * self._num_free >= self._num_blocks:
+            return super()._admit(holding, num_blocks)
+        holding.admitted = num_blocks
+        return self._place(holding, num_blocks, self._prompt_reserve)
+
+
 class Current(BlockGroupAllocator):
-    """**the current one: behind a prompt what owners lately grew by; in the middle while half is free**"""
+    """**the current one: the same, also behind growth groups; behind prompts only while 15 % of the pool are free**"""
 
 
 POLICIES = [
@@ -89,6 +107,7 @@ POLICIES = [
     BehindPromptsWhilePlentiful,
     FrontOfTheLongest,
     LearnedAlone,
+    LearnedBehindPrompts,
     Current,
 ]
 

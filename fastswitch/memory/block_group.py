@@ -2,15 +2,15 @@
 
 A prompt takes one free run, exactly its size; while half of the pool is free, from the middle of the longest run, with
 room to grow on either side. An owner grows in place, into the free blocks behind its last group. Where there are none
-it starts a *growth group*, whose unused rest is its *reserved tail*. A prompt has such a tail from the start if owners
-have grown lately, as long as they grew on average. A reserve is a preference, never a claim: it counts as free, and
-when no free run is long enough, half of the longest reserve is taken back. So nothing fails before the pool is full,
-and no block is wasted.
+it starts a *growth group*, whose unused rest is its *reserved tail*: as long as owners lately grew on average. While
+the pool is not nearly full, a prompt has such a tail from the start. A reserve is a preference, never a claim: it
+counts as free, and when no free run is long enough, half of the longest reserve is taken back. So nothing fails before
+the pool is full, and no block is wasted.
 
 Paper: FastSwitch (arXiv 2411.18424), Dynamic Block Group Manager: an active group of about 60 blocks a request, whose
        unused rest is split off when the pool runs short.
-Ours:  a reserve behind a prompt only as far as owners do grow (else it shreds a full pool for nothing); taking back
-       halves; the placement in the middle.
+Ours:  reserves only as far as owners do grow, behind a prompt only while there is room (else they shred a full pool for
+       nothing); taking back halves; the placement in the middle.
 Invariants, asserted by `BlockGroupAllocator.check_invariants`, with those of `free_runs` and `holding`:
 1. Owned groups, reserved tails and free runs partition ``range(num_blocks)``.
 2. ``num_free`` counts free runs and reserved tails.
@@ -40,6 +40,8 @@ from fastswitch.memory.owner_thread import WRONG_THREAD, OwnerThread
 
 __all__ = ["BlockGroup", "BlockGroupAllocator"]
 
+SHORT = 0.15  # share of free blocks below which a prompt keeps no tail; by benchmarks/placement_policies.py
+
 
 class BlockGroupAllocator:
     """Hand out contiguous groups of blocks. Satisfies `BlockAllocator`.
@@ -67,6 +69,7 @@ class BlockGroupAllocator:
         self._growth_blocks = growth_blocks
         self._mean_growth = 0.0  # blocks by which the last 16 owners or so grew in their time
         self._prompt_reserve = 0  # blocks to keep free behind a prompt, therefore
+        self._growth_reserve = growth_blocks  # and behind a growth group; all of them until something is learnt
         self._holdings = OwnerTable[Holding]()
         self._reserving: dict[Holding, None] = {}  # the holdings with a reserved tail, as an ordered set
         self._runs = FreeRuns(num_blocks)
@@ -154,6 +157,7 @@ class BlockGroupAllocator:
         if grown > 0 or self._mean_growth:
             self._mean_growth += (max(grown, 0) - self._mean_growth) / 16
             self._prompt_reserve = min(self._growth_blocks, int(self._mean_growth))
+            self._growth_reserve = min(self._growth_blocks, int(self._mean_growth) + 1)
 
     def hand_over(self) -> None:
         """Let another thread have the allocator: the next that changes it."""
@@ -180,17 +184,18 @@ class BlockGroupAllocator:
             if size:
                 holding.append(start, size)
                 return (BlockGroup(start, size),)
-        return self._place(holding, num_blocks, self._prompt_reserve)
+        plentiful = self._num_free >= SHORT * self._num_blocks
+        return self._place(holding, num_blocks, self._prompt_reserve if plentiful else 0)
 
     def _grow(self, holding: Holding, num_blocks: int) -> tuple[BlockGroup, ...]:
         """Append to a holding: what fits behind its last group, the rest in a growth group."""
         here, end = holding.reserve, holding.end
-        here += self._runs.take_at(end + here, num_blocks - here + self._growth_blocks)
+        here += self._runs.take_at(end + here, num_blocks - here + self._growth_reserve)
         used = min(here, num_blocks)
         self._set_reserve(holding, here - used)
         holding.extend(used)
         appended = (BlockGroup(end, used),) if used else ()
-        return appended + self._place(holding, num_blocks - used, self._growth_blocks)
+        return appended + self._place(holding, num_blocks - used, self._growth_reserve)
 
     def _place(self, holding: Holding, num_blocks: int, spare: int) -> tuple[BlockGroup, ...]:
         """Append new groups, few and large, and reserve up to ``spare`` blocks behind the last one."""

@@ -192,6 +192,35 @@ def test_a_prompt_has_a_reserve_once_owners_have_grown():
     allocator.check_invariants()
 
 
+def test_a_prompt_has_no_reserve_in_a_pool_that_is_nearly_full():
+    allocator = BlockGroupAllocator(100, growth_blocks=60)
+    allocator.allocate("most", 75)
+    for owner in range(16):
+        allocator.allocate(owner, 4)
+        allocator.allocate(owner, 12)
+        allocator.free(owner)
+    allocator.allocate("prompt", 4)
+    assert (allocator.num_free, allocator.num_reserved) == (21, 7)
+    allocator.allocate("more", 7)
+    assert (allocator.num_free, allocator.num_reserved) == (14, 7)
+    allocator.allocate("last prompt", 1)
+    assert (allocator.num_free, allocator.num_reserved) == (13, 7)
+
+
+def test_a_growth_group_is_no_longer_than_owners_lately_grew():
+    allocator = packed(400, 4, 4, 4, growth_blocks=60)
+    allocator.allocate(0, 1)
+    assert allocator.num_reserved == 60, "nothing is known yet"
+    for owner in range(3, 40):
+        allocator.allocate(owner, 4)
+        allocator.allocate(owner, 3)
+        allocator.free(owner)
+    allocator.free(0)
+    allocator.allocate(1, 1)
+    assert allocator.num_reserved == 3
+    allocator.check_invariants()
+
+
 def test_reserved_tails_are_free_groups():
     allocator = packed(32, 4, 2, 4, 22)
     allocator.free(3)
