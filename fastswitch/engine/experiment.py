@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastswitch.engine.checks import check_engine
@@ -20,6 +20,7 @@ from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.runs import RUNS, EngineSpec, RunSpec, build_engine
 from fastswitch.engine.workloads import ArrivalPlan, Workload
+from fastswitch.memory import KVOverTime
 
 __all__ = ["Experiment"]
 
@@ -94,11 +95,10 @@ class Experiment:
     def _run(self, run: RunSpec, progress: Progress | None) -> dict[str, Any]:
         gc.collect()
         with build_engine(self.spec, run) as engine:
-            peaks = _held(engine)
+            over_time = KVOverTime()
 
             def after_step(turns_ended: int) -> None:
-                for tier, held in _held(engine).items():
-                    peaks[tier] = max(peaks[tier], held)
+                over_time.sample(engine.kv)
                 if self.spec.check:
                     check_engine(engine)
                 if progress is not None:
@@ -111,9 +111,9 @@ class Experiment:
                     f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free"
                 )
             self.turn_tokens[run.name] = {key: turn.generated for key, turn in replay.turns.items()}
-            return self._figures(run, engine, replay, peaks)
+            return self._figures(run, engine, replay, over_time)
 
-    def _figures(self, run: RunSpec, engine: Engine, replay: Replay, peaks: Mapping[str, int]) -> dict[str, Any]:
+    def _figures(self, run: RunSpec, engine: Engine, replay: Replay, over_time: KVOverTime) -> dict[str, Any]:
         turns = [replay.turns[key] for key in sorted(replay.turns)]
         num_generated = sum(len(turn.generated) for turn in turns)
         self.samples[run.name] = latency_samples(turns)
@@ -128,8 +128,8 @@ class Experiment:
                 "device_blocks": self.spec.device_blocks,
                 "host_blocks": self.spec.host_blocks,
                 "block_bytes": self.spec.layout.block_bytes,
-                "peak_device_blocks": peaks["device"],
-                "peak_host_blocks": peaks["host"],
+                **over_time.as_json(),
+                "given_up": asdict(engine.kv.statistics().given_up),
             },
             "tokens_sha256": tokens_sha256(replay.turns),
         }

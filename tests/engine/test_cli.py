@@ -77,7 +77,16 @@ def test_bench_compares_all_runs_and_writes_what_the_contract_says(run, tmp_path
         assert switches["copies"] == switches["runs"] * (
             16 if entry["name"] in ("+groups", "+async", "paper") else 1
         ) or (entry["name"] in ("vllm_0_3", "cross_layer"))
-        assert switches["bytes_out"] == switches["blocks_out"] * entry["memory"]["block_bytes"]
+        memory = entry["memory"]
+        assert switches["bytes_out"] == switches["blocks_out"] * memory["block_bytes"]
+        for tier in ("device", "host"):
+            assert 0 < memory[tier]["num_owned_max"] <= memory[f"{tier}_blocks"] or entry["name"] == "recompute"
+            assert memory[tier]["held_max"] <= memory[tier]["num_owned_max"]
+            assert 0 <= memory[tier]["external_fragmentation_mean"] <= memory[tier]["external_fragmentation_max"] < 1
+        assert set(memory["given_up"]) == {"redundant", "idle", "tails"}
+        assert memory["device"]["quarantined_max"] == 0
+    groups = {name: by_name[name]["memory"]["device"]["groups_per_owner_mean"] for name in ("vllm_0_3", "fastswitch")}
+    assert 1 <= groups["fastswitch"] < groups["vllm_0_3"]
     assert set(result["speedup"]["fastswitch/vllm_0_3"]) == {
         "ttft_p90",
         "ttft_p95",
