@@ -53,7 +53,6 @@ ASSUMPTIONS = {
     "call_us": LINK.call_us,
 }
 
-ReportProgress = Callable[[str, int], None]  # case, turns ended
 Figure = Callable[[Mapping[str, Any]], float]  # of a run
 
 
@@ -121,7 +120,7 @@ class Case:
         return f"{self.host_tokens} {'reuse' if self.reuse else 'no reuse'}"
 
 
-def serve(case: Case, workload: Workload, plan: ArrivalPlan, report: ReportProgress) -> dict[str, Any]:
+def serve(case: Case, workload: Workload, plan: ArrivalPlan) -> dict[str, Any]:
     """The case's figures; the same for the same arguments."""
     options, clock = case.options, VirtualClock()
     block_size, device_blocks = options.block_size, (options.device_tokens or 0) // options.block_size
@@ -137,9 +136,8 @@ def serve(case: Case, workload: Workload, plan: ArrivalPlan, report: ReportProgr
     engine = Engine(executor, scheduler, kv, ImmediateSwaps(clock, block_size), clock=clock)
     least_free = [kv.host.num_free]
 
-    def after_step(turns_ended: int) -> None:
+    def after_step(_turns_ended: int) -> None:
         least_free[0] = min(least_free[0], kv.host.num_free)
-        report(case.name, turns_ended)
 
     replay = Replay(engine, workload, plan, executor.vocab_size, after_step)
     replay.run()

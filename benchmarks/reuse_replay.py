@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import resource
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -169,14 +171,17 @@ def prepare(cases: Sequence[Case]) -> tuple[Workload, ArrivalPlan]:
 
 
 def measure(cases: Sequence[Case], workload: Workload, plan: ArrivalPlan, console: Console) -> dict[str, Any]:
-    """Serve all cases in turn; the figures, of which all but ``environment`` depend on the options alone."""
-    options, runs, wall_s = cases[0].options, [], {}
-    with progress(console, workload.num_turns) as report:
-        for case in cases:
-            start = time.perf_counter()
-            runs.append(serve(case, workload, plan, report))
-            wall_s[case.name] = time.perf_counter() - start
-    peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Serve all cases, each in a process; the figures, of which all but ``environment`` depend on the options alone."""
+    options = cases[0].options
+    with ProcessPoolExecutor(min(len(cases), os.cpu_count() or 1)) as processes:
+        served = [processes.submit(timed, case, workload, plan) for case in cases]
+        with progress(console, len(cases)) as case_done:
+            for future in as_completed(served):
+                future.result()
+                case_done()
+    runs = [future.result()[0] for future in served]
+    wall_s = {case.name: future.result()[1] for case, future in zip(cases, served, strict=True)}
+    peak_rss_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     device_blocks = (options.device_tokens or 0) // options.block_size
     timing = {"rate": options.rate, "think_s": options.think, "last_start_s": plan.last_start_s}
     return {
@@ -192,22 +197,22 @@ def measure(cases: Sequence[Case], workload: Workload, plan: ArrivalPlan, consol
     }
 
 
+def timed(case: Case, workload: Workload, plan: ArrivalPlan) -> tuple[dict[str, Any], float]:
+    """The case's figures, and the seconds that it took."""
+    start = time.perf_counter()
+    return serve(case, workload, plan), time.perf_counter() - start
+
+
 @contextlib.contextmanager
-def progress(console: Console, num_turns: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar a case on a terminal, nothing in a pipe."""
+def progress(console: Console, num_cases: int) -> Iterator[Callable[[], None]]:
+    """A bar of the cases done on a terminal, nothing in a pipe."""
     if not console.is_terminal:
-        yield lambda _name, _turns_ended: None
+        yield lambda: None
         return
-    columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns"))
-    bars: dict[str, Any] = {}
-    with Progress(*columns, TimeElapsedColumn(), console=console) as shown:
-
-        def report(name: str, turns_ended: int) -> None:
-            if name not in bars:
-                bars[name] = shown.add_task(name, total=num_turns)
-            shown.update(bars[name], completed=turns_ended)
-
-        yield report
+    columns = (TextColumn("cases"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as shown:
+        bar = shown.add_task("cases", total=num_cases)
+        yield lambda: shown.advance(bar)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -53,9 +53,8 @@ class KVCacheManager:
         block_size: tokens in a block.
         reuse: keep the host copy when a request comes back, so that its next swap-out copies only what is new.
         min_tail: blocks; no shorter piece of a long copy is given up when a tier runs short.
-        headroom: share of a pool; when it runs short, copies that the other tier has too are given up until so much is
-            free: room that is found block by block would make every later swap fall into many runs. 0.15 is the best
-            of those tried by ``benchmarks/reuse_replay.py``.
+        headroom: share of a pool to keep free, as far as giving up copies that the other tier has too can do it: room
+            that is found block by block would make every later swap fall into many runs.
 
     Raises:
         ValueError: if ``block_size`` or ``min_tail`` is not positive, or ``headroom`` outside [0, 1].

@@ -9,9 +9,9 @@ lowest rank first. On the host, in this order:
 3. tails of at least ``min_tail`` blocks of what is clean and ranks below whoever asks, on both tiers, lowest rank
    first. Many short tails cut from many copies would shred the pool.
 
-A copy that a job reads or writes is never given up. What is asked for is there in full or nothing is touched. But what
-costs no KV (clean on the device, redundant on the host) is given up in bulk, until a share of the pool is free: room
-that is found block by block falls into as many runs, and every later swap pays for them.
+A copy that a job reads or writes is never given up. What is asked for is there in full or nothing is touched. But
+what costs no KV (clean on the device, redundant on the host) is given up early and in bulk, so that a share of the pool
+stays free: room that is found block by block falls into as many runs, and every later swap pays for them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from fastswitch.memory.tier import Tier
 
 __all__ = ["Reclaimer"]
 
+LOW = 2 / 3  # of the headroom: below it a tier runs low
+
 
 class Reclaimer:
     """Makes room on either tier at the cost of whom it hurts least.
@@ -34,7 +36,7 @@ class Reclaimer:
         device: the device's copies.
         host: the host's copies.
         min_tail: blocks; no shorter piece is cut off a copy, nor left of one on the device.
-        headroom: share of a pool that is made free at once, when it runs short, of what costs no KV.
+        headroom: share of a pool that is made free at once, when it runs low, of what costs no KV.
 
     Attributes:
         given_up: host blocks, so far.
@@ -80,11 +82,11 @@ class Reclaimer:
         Raises:
             OutOfBlocksError: nothing changed.
         """
-        if num_blocks <= self._device.num_free:
+        if not self._runs_low(self._device, num_blocks):
             return
         victims = [s for s in segments if s not in keep and self.is_clean(s)]
         self._check(self._device, num_blocks, sum(self._device.num_blocks(s.segment_id) for s in victims))
-        wanted = num_blocks + self._bulk(self._device)
+        wanted = num_blocks + self._share(self._device)
         for segment in sorted(victims, key=self._position, reverse=True):
             short = wanted - self._device.num_free
             if short <= 0:
@@ -101,12 +103,12 @@ class Reclaimer:
         Raises:
             OutOfBlocksError: nothing changed.
         """
-        if num_blocks <= self._host.num_free:
+        if not self._runs_low(self._host, num_blocks):
             return []
         rank = max(map(self._position, keep))  # its own segment's; one that it shares may rank higher
         victims = self._host_victims([s for s in segments if s not in keep], rank)
         self._check(self._host, num_blocks, sum(self._host.num_blocks(s.segment_id) for _, s in victims))
-        wanted, lost = num_blocks + self._bulk(self._host), []
+        wanted, lost = num_blocks + self._share(self._host), []
         for kind, segment in victims:
             short = (wanted if kind == "redundant" else num_blocks) - self._host.num_free
             if short <= 0:
@@ -161,7 +163,11 @@ class Reclaimer:
     def _blocks_per_group(self, segment: Segment) -> float:
         return self._host.num_blocks(segment.segment_id) / len(self._host.allocator.groups(segment.segment_id))
 
-    def _bulk(self, tier: Tier) -> int:
+    def _runs_low(self, tier: Tier, num_blocks: int) -> bool:
+        """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
+        return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._share(tier)
+
+    def _share(self, tier: Tier) -> int:
         return int(self._headroom * tier.allocator.num_blocks)
 
     def _check(self, tier: Tier, num_blocks: int, reclaimable: int) -> None:

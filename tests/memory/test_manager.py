@@ -10,8 +10,9 @@ from fastswitch.memory.owner_thread import WRONG_THREAD
 from tests.memory.stamped_pools import BLOCK_SIZE, leave_nothing_clean
 
 
-def manager(device=12, host=16, *, reuse=True):
-    return KVCacheManager(BlockGroupAllocator(device), BlockGroupAllocator(host), BLOCK_SIZE, reuse=reuse)
+def manager(device=12, host=16, *, reuse=True, headroom=0):
+    allocators = BlockGroupAllocator(device), BlockGroupAllocator(host)
+    return KVCacheManager(*allocators, BLOCK_SIZE, reuse=reuse, headroom=headroom)
 
 
 def compute(kv, request_id, num_tokens):
@@ -136,6 +137,17 @@ class TestClean:
         kv.grow("d", 20)
         assert [kv.device_blocks(r) for r in "abc"] == [0, 4, 0]
         assert [kv.host_valid_len(r) for r in "abc"] == [16, 16, 16]
+
+    def test_is_given_back_before_the_last_block_is_taken_to_keep_room_in_one_piece(self):
+        kv = manager(device=20, headroom=0.3)
+        for request_id in "abc":
+            add(kv, request_id, 16)
+            evict(kv, request_id)
+        kv.prefer(["a", "b", "c"])
+        add(kv, "d", 12)
+        assert (kv.num_free, [kv.device_blocks(r) for r in "abc"]) == (5, [4, 4, 4])
+        kv.grow("d", 20)
+        assert (kv.num_free, [kv.device_blocks(r) for r in "abc"]) == (7, [4, 4, 0])
 
     def test_unnamed_ones_give_before_all_named_ones(self):
         kv = manager()

@@ -115,8 +115,10 @@ class TestHeadroom:
         reclaimer.prefer("cba")
         reclaimer.reclaim_device(1, segments, keep=())
         assert [device.num_blocks(name) for name in "abc"] == [0, 0, 100], "a tail of b would leave too little of it"
-        reclaimer.reclaim_device(200, segments, keep=())
-        assert device.num_blocks("c") == 100, "nobody is short"
+        reclaimer.reclaim_device(120, segments, keep=())
+        assert device.num_blocks("c") == 100, "two thirds of the headroom stay free"
+        reclaimer.reclaim_device(121, segments, keep=())
+        assert device.num_blocks("c") == 0
 
     def test_redundant_copies_on_the_host_but_no_idle_ones(self, tiers):
         device, host = tiers
