@@ -114,6 +114,7 @@ class Case:
     options: BenchOptions
     host_tokens: int
     reuse: bool
+    headroom: float
 
     @property
     def name(self) -> str:
@@ -128,7 +129,7 @@ def serve(case: Case, workload: Workload, plan: ArrivalPlan) -> dict[str, Any]:
         BlockGroupAllocator(num_blocks, growth_blocks=options.growth_blocks)
         for num_blocks in (device_blocks, case.host_tokens // block_size)
     )
-    kv = KVCacheManager(device, host, block_size, reuse=case.reuse)
+    kv = KVCacheManager(device, host, block_size, reuse=case.reuse, headroom=case.headroom)
     pattern = (RandomPriorities if options.priority == "random" else MarkovPriorities)(options.seed)
     ranker = PriorityTrace(pattern, options.frequency)
     scheduler = Scheduler(ranker, PrefillFirst(options.token_budget), SwapOut(), TokenAccountant())

@@ -110,13 +110,17 @@ def parse(arguments: Sequence[str]) -> list[Case]:
     parser.add_argument("--rate", type=float, default=1.0, help="conversations per second (Poisson)")
     parser.add_argument("--think", type=float, default=10.0, help="mean think time in seconds (exponential)")
     parser.add_argument("--block-size", type=int, default=16)
+    parser.add_argument("--headroom", type=float, default=0.15, help="share of each pool to keep free")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = vars(parser.parse_args(arguments))
+    headroom = given.pop("headroom")
+    if not 0 <= headroom <= 1:
+        raise UsageError(f"--headroom must be in [0, 1], got {headroom:g}")
     hosts = [host_tokens(text) for text in dict.fromkeys(given.pop("host_tokens").split(","))]
     command = shlex.join(["python", "benchmarks/reuse_replay.py", *arguments])
     return [
-        Case(BenchOptions(command=command, host_tokens=tokens, **given), tokens, reuse)
+        Case(BenchOptions(command=command, host_tokens=tokens, **given), tokens, reuse, headroom)
         for tokens in hosts
         for reuse in (True, False)
     ]
@@ -189,7 +193,7 @@ def measure(cases: Sequence[Case], workload: Workload, plan: ArrivalPlan, consol
         "command": options.command,
         "environment": {**environment(torch.device("cpu")), "wall_s": wall_s, "peak_rss_bytes": peak_rss_bytes},
         "assumptions": ASSUMPTIONS,
-        "pools": {"block_size": options.block_size, "device_blocks": device_blocks},
+        "pools": {"block_size": options.block_size, "device_blocks": device_blocks, "headroom": cases[0].headroom},
         "policy": options.policy_summary(),
         "workload": {**workload.summary(), **timing},
         "runs": runs,
