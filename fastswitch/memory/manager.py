@@ -53,8 +53,8 @@ class KVCacheManager:
         block_size: tokens in a block.
         reuse: keep the host copy when a request comes back, so that its next swap-out copies only what is new.
         min_tail: blocks; no shorter piece of a long copy is given up when a tier runs short.
-        headroom: share of a pool to keep free, as far as giving up copies that the other tier has too can do it: room
-            that is found block by block would make every later swap fall into many runs.
+        headroom: share of the smaller pool to keep free on each tier, as far as giving up copies that the other tier
+            has too can do it: room that is found block by block would make every later swap fall into many runs.
 
     Raises:
         ValueError: if ``block_size`` or ``min_tail`` is not positive, or ``headroom`` outside [0, 1].

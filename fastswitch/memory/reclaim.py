@@ -10,7 +10,7 @@ lowest rank first. On the host, in this order:
    first. Many short tails cut from many copies would shred the pool.
 
 A copy that a job reads or writes is never given up. What is asked for is there in full or nothing is touched. But
-what costs no KV (clean on the device, redundant on the host) is given up early and in bulk, so that a share of the pool
+what costs no KV (clean on the device, redundant on the host) is given up early and in bulk, so that some room always
 stays free: room that is found block by block falls into as many runs, and every later swap pays for them.
 """
 
@@ -36,7 +36,7 @@ class Reclaimer:
         device: the device's copies.
         host: the host's copies.
         min_tail: blocks; no shorter piece is cut off a copy, nor left of one on the device.
-        headroom: share of a pool that is made free at once, when it runs low, of what costs no KV.
+        headroom: share of the smaller pool; when a tier runs low, so much of what costs no KV is made free at once.
 
     Attributes:
         given_up: host blocks, so far.
@@ -50,7 +50,8 @@ class Reclaimer:
             raise ValueError(f"min_tail must be positive, got {min_tail}")
         if not 0 <= headroom <= 1:
             raise ValueError(f"headroom must be in [0, 1], got {headroom}")
-        self._headroom = headroom
+        # Of the smaller pool: a share of a large host would be more than all redundant copies together.
+        self._room_to_keep = int(headroom * min(tier.allocator.num_blocks for tier in (device, host)))
         self._device = device
         self._host = host
         self._min_tail = min_tail
@@ -86,7 +87,7 @@ class Reclaimer:
             return
         victims = [s for s in segments if s not in keep and self.is_clean(s)]
         self._check(self._device, num_blocks, sum(self._device.num_blocks(s.segment_id) for s in victims))
-        wanted = num_blocks + self._share(self._device)
+        wanted = num_blocks + self._room_to_keep
         for segment in sorted(victims, key=self._position, reverse=True):
             short = wanted - self._device.num_free
             if short <= 0:
@@ -108,7 +109,7 @@ class Reclaimer:
         rank = max(map(self._position, keep))  # its own segment's; one that it shares may rank higher
         victims = self._host_victims([s for s in segments if s not in keep], rank)
         self._check(self._host, num_blocks, sum(self._host.num_blocks(s.segment_id) for _, s in victims))
-        wanted, lost = num_blocks + self._share(self._host), []
+        wanted, lost = num_blocks + self._room_to_keep, []
         for kind, segment in victims:
             short = (wanted if kind == "redundant" else num_blocks) - self._host.num_free
             if short <= 0:
@@ -165,10 +166,7 @@ class Reclaimer:
 
     def _runs_low(self, tier: Tier, num_blocks: int) -> bool:
         """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
-        return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._share(tier)
-
-    def _share(self, tier: Tier) -> int:
-        return int(self._headroom * tier.allocator.num_blocks)
+        return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._room_to_keep
 
     def _check(self, tier: Tier, num_blocks: int, reclaimable: int) -> None:
         if num_blocks > tier.num_free + reclaimable:

@@ -139,7 +139,7 @@ class TestClean:
         assert [kv.host_valid_len(r) for r in "abc"] == [16, 16, 16]
 
     def test_is_given_back_before_the_last_block_is_taken_to_keep_room_in_one_piece(self):
-        kv = manager(device=20, headroom=0.3)
+        kv = manager(device=20, host=20, headroom=0.3)
         for request_id in "abc":
             add(kv, request_id, 16)
             evict(kv, request_id)

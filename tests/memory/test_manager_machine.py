@@ -490,4 +490,4 @@ class ManagerMachine(RuleBasedStateMachine):
 
 
 TestManagerMachine = ManagerMachine.TestCase
-TestManagerMachine.settings = settings(max_examples=400, stateful_step_count=50)
+TestManagerMachine.settings = settings(max_examples=300, stateful_step_count=50)

@@ -128,6 +128,17 @@ class TestHeadroom:
         Reclaimer(device, host, MIN_TAIL, 0.9).reclaim_host(1, segments, keep=[Segment("d")])
         assert [host.num_blocks(name) for name in "abc"] == [100, 0, 0]
 
+    def test_is_a_share_of_the_smaller_pool(self):
+        """Of a large host it could be more than all redundant copies together, and none would be kept."""
+        device, host = tiers = Tier(BlockGroupAllocator(100), 1), Tier(BlockGroupAllocator(1000), 1)
+        segments = [redundant(tiers, clean(tiers, name, 30).segment_id) for name in "abc"]
+        host.hold("others", 880)
+        reclaimer = Reclaimer(device, host, MIN_TAIL, 0.3)
+        reclaimer.reclaim_host(10, segments, keep=[Segment("d")])
+        assert host.num_free == 30
+        reclaimer.reclaim_host(11, segments, keep=[Segment("d")])
+        assert host.num_free == 60
+
     def test_not_more_than_there_is(self, tiers):
         device, host = tiers
         segment = clean(tiers, "a", 100)
