@@ -12,6 +12,7 @@ from fastswitch.memory.kv_statistics import KVOverTime, KVStatistics, TierStatis
 from fastswitch.memory.layout import KVLayout
 from fastswitch.memory.manager import KVCacheManager
 from fastswitch.memory.paged import PagedAllocator
+from fastswitch.memory.roster import UnknownRequestError
 from fastswitch.memory.statistics import PoolOverTime, PoolStatistics, pool_statistics
 from fastswitch.memory.swap_job import SegmentRange, SwapDirection, SwapJob
 from fastswitch.memory.tier import KVCopy, Tier
@@ -36,6 +37,7 @@ __all__ = [
     "Tier",
     "TierStatistics",
     "UnknownOwnerError",
+    "UnknownRequestError",
     "coalesce",
     "pool_statistics",
 ]

@@ -18,6 +18,7 @@ Invariants of every implementation, asserted by `BlockAllocator.check_invariants
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from operator import index
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 
 import numpy as np
@@ -163,7 +164,7 @@ def check_pool(num_blocks: int) -> None:
     Raises:
         ValueError: if ``num_blocks`` is not positive.
     """
-    if num_blocks < 1:
+    if index(num_blocks) < 1:
         raise ValueError(f"a pool needs at least one block, got {num_blocks}")
 
 

@@ -54,13 +54,13 @@ class JobBook:
         moving = [(s, blocks) for s in holder.segments if (blocks := self.lacking(s, direction))]
         if not moving:
             return None
-        ranges, runs = [], []
+        ranges, tables = [], []
         for segment, blocks in moving:
             name = segment.segment_id
-            tables = [tier.block_ids(name)[blocks.start : blocks.stop] for tier in (source, destination)]
-            runs.append(coalesce(*tables))
+            tables.append([tier.block_ids(name)[blocks.start : blocks.stop] for tier in (source, destination)])
             ranges.append(SegmentRange(name, destination.valid_len(name), source.valid_len(name)))
-        job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), np.concatenate(runs))
+        runs = coalesce(*map(np.concatenate, zip(*tables, strict=True)))  # a run may go over several segments
+        job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), runs)
         segments = tuple(segment for segment, _ in moving)
         self._under_way[job.job_id] = (job, holder, segments)
         holder.job = job

@@ -3,8 +3,8 @@
 Paper: FastSwitch (arXiv 2411.18424), KV Cache Reuse Mechanism: host copies of conversations are kept, only the
        increment is copied out, copies that lost their host room are tracked.
 Ours:  one transaction for every move (reserve, copy, land or abort); a copy's truth is one number, ``valid_len``;
-       evicted blocks stay until somebody needs the room, so a request that comes back soon comes back free; a prefix
-       that several requests read is stored once on each tier.
+       evicted blocks stay until room runs low, so a request that comes back soon comes back free; a prefix that
+       several requests read is stored once on each tier.
 
 The manager copies nothing: ``begin_swap_out`` and ``begin_swap_in`` reserve the destination and return a ``SwapJob``
 for whoever moves bytes; ``land`` makes it true, ``abort`` makes it never have happened. ``suspend`` and ``resume`` do
@@ -25,6 +25,7 @@ Single-threaded by design: the thread that calls first owns it, which is asserte
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,8 @@ class KVCacheManager:
             has too can do it: room that is found block by block would make every later swap fall into many runs.
 
     Raises:
-        ValueError: if ``block_size`` or ``min_tail`` is not positive, or ``headroom`` outside [0, 1].
+        ValueError: if ``block_size`` or ``min_tail`` is not positive, ``headroom`` is outside [0, 1], or an allocator
+            has owners already.
 
     >>> from fastswitch.memory import BlockGroupAllocator
     >>> kv = KVCacheManager(BlockGroupAllocator(8), BlockGroupAllocator(32), block_size=4)
@@ -84,6 +86,8 @@ class KVCacheManager:
         min_tail: int = 64,
         headroom: float = 0.15,
     ) -> None:
+        if device is host:
+            raise ValueError("device and host need an allocator each, got the same one twice")
         self.device = Tier(device, block_size)
         self.host = Tier(host, block_size)
         self.block_size = block_size
@@ -216,15 +220,14 @@ class KVCacheManager:
         """
         parent = self._expect(request_id)
         most = self._sharing.valid_len(parent)
-        if not 0 <= at_token <= most:
+        if not 0 <= index(at_token) <= most:
             raise ValueError(f"at_token must be in [0, {most}], the KV that {request_id!r} has, got {at_token}")
         return self._sharing.fork(parent, new_request_id, at_token).shared_len
 
     def prefer(self, request_ids: Sequence[Hashable]) -> None:
         """Say who matters, best first: room is taken from the last ones first, and from unnamed ones before them."""
-        holders = self._roster.holders
-        known = (holders[request_id] for request_id in request_ids if request_id in holders)
-        self._reclaimer.prefer(segment.segment_id for holder in known for segment in holder.segments)
+        self._check_thread()
+        self._reclaimer.prefer(request_ids)
 
     def grow(self, request_id: Hashable, num_tokens: int) -> None:
         """Hold device room for ``num_tokens`` tokens of a resident request; clean blocks are reclaimed as needed.
@@ -234,7 +237,7 @@ class KVCacheManager:
             ValueError: if the request is evicted or a copy of it is under way.
         """
         holder = self._expect(request_id, resident=True)
-        own, own_tokens = holder.own.segment_id, num_tokens - holder.shared_len
+        own, own_tokens = holder.own.segment_id, _count(num_tokens) - holder.shared_len
         self._reclaim_device(self.device.shortage(own, own_tokens), keep=())
         self.device.hold(own, own_tokens)
 
@@ -245,6 +248,11 @@ class KVCacheManager:
             ValueError: if that is less than before or more than the room held, or the request is not resident.
         """
         holder = self._expect(request_id, resident=True)
+        before, room = _valid_len(self.device, holder), self.device_blocks(request_id) * self.block_size
+        if not before <= _count(num_tokens) <= room:
+            raise ValueError(
+                f"num_tokens must be in [{before}, {room}], what it has and has room for, got {num_tokens}"
+            )
         self.device.mark_valid(holder.own.segment_id, num_tokens - holder.shared_len)
 
     def start_turn(self, request_id: Hashable) -> None:
@@ -265,10 +273,8 @@ class KVCacheManager:
         Raises:
             ValueError: if a copy of it is under way, or ``num_tokens`` is negative.
         """
-        if num_tokens < 0:
-            raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
         holder = self._expect(request_id)
-        own_tokens = num_tokens - holder.shared_len
+        own_tokens = _count(num_tokens) - holder.shared_len
         if own_tokens < 0:
             kept = self._sharing.seal(holder, num_tokens)
             self._sharing.let_go(holder, [s for s in holder.segments[:-1] if s not in kept])
@@ -305,7 +311,7 @@ class KVCacheManager:
         """
         holder = self._expect(request_id, resident=True)
         moving = [segment for segment in holder.segments if segment.job is None]
-        lost = self._reclaimer.reclaim_host(self._host_shortage(moving), self._on(self.host), keep=holder.segments)
+        lost = self._reclaim_host(self._host_shortage(moving), holder)
         holder.resident = False
         self.device.trim(holder.own.segment_id)
         for segment in moving:
@@ -328,7 +334,7 @@ class KVCacheManager:
                 raise ValueError(message)
         room = {s.segment_id: self.host.valid_len(s.segment_id) for s in holder.segments}
         own = holder.own.segment_id
-        room[own] = max(room[own], num_tokens - holder.shared_len)
+        room[own] = max(room[own], _count(num_tokens) - holder.shared_len)
         need = sum(self.device.shortage(*entry) for entry in room.items())
         self._reclaim_device(need, keep=holder.segments)
         holder.resident = True
@@ -365,6 +371,8 @@ class KVCacheManager:
         holder, segments = self._jobs.of(job)
         if holder.job is job:  # else it has gone on without it
             holder.resident = False
+            for own in holder.segments[-1:]:  # it may have room for growth; a released request has none
+                self._jobs.destination(job.direction).trim(own.segment_id)
         self._jobs.end(job)
         for segment in segments:
             self._jobs.destination(job.direction).trim(segment.segment_id)
@@ -379,20 +387,22 @@ class KVCacheManager:
             copy: moves the bytes of the job's runs from the device pool to the host pool before it returns.
 
         Returns:
-            The job that was copied; None if the host had everything already.
+            The job that was copied; None if the host had everything, or another's job under way brings it.
 
         Raises:
             OutOfBlocksError: the host has no room; nothing changed.
             ValueError: as `begin_swap_out` does.
-            BaseException: whatever ``copy`` raises: the request is resident again, as it was.
+            BaseException: whatever ``copy`` raises: the request is resident again, with the room that it had. What
+                others gave up for its room on the host is not brought back.
         """
+        num_room = self.device_blocks(request_id) * self.block_size
         job = self.begin_swap_out(request_id)
         if job is not None:
             try:
                 copy(job)
             except BaseException:
                 self.abort(job)
-                self.begin_swap_in(request_id, 0)
+                self.begin_swap_in(request_id, num_room)
                 raise
             self.land(job)
         return job
@@ -427,12 +437,15 @@ class KVCacheManager:
         """The copy hangs: go on without it. Nobody gets its blocks before it is landed or aborted after all.
 
         Its request is resident with nothing, as after `drop`. Who is evicted and shares what it moves has nothing too.
+        Nothing changes if it is quarantined already.
 
         Raises:
             ValueError: if the job is not under way.
         """
         self._check_thread()
         holder, segments = self._jobs.of(job)
+        if segments[0].quarantined:
+            return
         for segment in segments:
             segment.quarantined = True
         holder.job = None
@@ -484,7 +497,13 @@ class KVCacheManager:
         return [segments[segment_id] for segment_id in tier.segment_ids]
 
     def _reclaim_device(self, num_blocks: int, keep: Sequence[Segment]) -> None:
-        self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
+        if self._reclaimer.runs_low(self.device, num_blocks):
+            self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
+
+    def _reclaim_host(self, num_blocks: int, holder: Holder) -> list[Segment]:
+        if not self._reclaimer.runs_low(self.host, num_blocks):
+            return []
+        return self._reclaimer.reclaim_host(num_blocks, self._on(self.host), holder)
 
     def _host_shortage(self, segments: Iterable[Segment]) -> int:
         return sum(self.host.shortage(s.segment_id, self.device.valid_len(s.segment_id)) for s in segments)
@@ -493,6 +512,13 @@ class KVCacheManager:
         for segment in segments:
             if not (self.reuse or segment.awaited or segment.job is not None):
                 self.host.cut(segment.segment_id, 0)
+
+
+def _count(num_tokens: int) -> int:
+    """The number as an integer, refused if it is negative."""
+    if index(num_tokens) < 0:
+        raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
+    return index(num_tokens)
 
 
 def _valid_len(tier: Tier, holder: Holder) -> int:

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from fastswitch.memory.allocator import OutOfBlocksError
 from fastswitch.memory.kv_statistics import GivenUp
-from fastswitch.memory.segment import Segment
+from fastswitch.memory.segment import Holder, Segment
 from fastswitch.memory.tier import Tier
 
 __all__ = ["Reclaimer"]
@@ -56,13 +56,17 @@ class Reclaimer:
         self._host = host
         self._min_tail = min_tail
         self.given_up = GivenUp()
-        self._rank: dict[Hashable, int] = {}  # segment_id |-> position of its best holder
+        self._rank: dict[Hashable, int] = {}  # request_id |-> position
 
-    def prefer(self, segment_ids: Iterable[Hashable]) -> None:
-        """Say who matters, best first; unnamed segments come after all named ones."""
+    def prefer(self, request_ids: Iterable[Hashable]) -> None:
+        """Say who matters, best first; unnamed requests come after all named ones."""
         self._rank = {}
-        for segment_id in segment_ids:
-            self._rank.setdefault(segment_id, len(self._rank))
+        for request_id in request_ids:
+            self._rank.setdefault(request_id, len(self._rank))
+
+    def runs_low(self, tier: Tier, num_blocks: int) -> bool:
+        """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
+        return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._room_to_keep
 
     def is_clean(self, segment: Segment) -> bool:
         """Whether the segment's device blocks can be given back at once."""
@@ -78,13 +82,11 @@ class Reclaimer:
         return sum(self._host.num_blocks(s.segment_id) for s in segments if self._kind(s, rank=-1) is not None)
 
     def reclaim_device(self, num_blocks: int, segments: Collection[Segment], keep: Sequence[Segment]) -> None:
-        """Have ``num_blocks`` free device blocks, cutting clean copies other than ``keep``, lowest rank first.
+        """Have ``num_blocks`` free device blocks, cutting clean copies other than ``keep``. The device runs low.
 
         Raises:
             OutOfBlocksError: nothing changed.
         """
-        if not self._runs_low(self._device, num_blocks):
-            return
         victims = [s for s in segments if s not in keep and self.is_clean(s)]
         self._check(self._device, num_blocks, sum(self._device.num_blocks(s.segment_id) for s in victims))
         wanted = num_blocks + self._room_to_keep
@@ -95,8 +97,8 @@ class Reclaimer:
             kept = self._device.num_blocks(segment.segment_id) - max(short, self._min_tail)
             self._device.cut(segment.segment_id, kept * self._device.block_size if kept >= self._min_tail else 0)
 
-    def reclaim_host(self, num_blocks: int, segments: Collection[Segment], keep: Sequence[Segment]) -> list[Segment]:
-        """Have ``num_blocks`` free host blocks, giving up copies other than those of ``keep``, for whom they are.
+    def reclaim_host(self, num_blocks: int, segments: Collection[Segment], asking: Holder) -> list[Segment]:
+        """Have ``num_blocks`` free host blocks for ``asking``, giving up others' copies. The host runs low.
 
         Returns:
             Segments that lost KV which is nowhere else.
@@ -104,10 +106,8 @@ class Reclaimer:
         Raises:
             OutOfBlocksError: nothing changed.
         """
-        if not self._runs_low(self._host, num_blocks):
-            return []
-        rank = max(map(self._position, keep))  # its own segment's; one that it shares may rank higher
-        victims = self._host_victims([s for s in segments if s not in keep], rank)
+        rank = self._rank.get(asking.request_id, len(self._rank))
+        victims = self._host_victims([s for s in segments if s not in asking.segments], rank)
         self._check(self._host, num_blocks, sum(self._host.num_blocks(s.segment_id) for _, s in victims))
         wanted, lost = num_blocks + self._room_to_keep, []
         for kind, segment in victims:
@@ -142,7 +142,7 @@ class Reclaimer:
             return "idle"
         # Of a sealed segment no part may go: what lies behind it would be of no use.
         tail = segment.num_tokens is None and num_blocks >= self._min_tail
-        return "tails" if tail and self._position(segment) > rank else None
+        return "tails" if tail and self._position(segment)[0] > rank else None
 
     def _is_redundant(self, segment: Segment) -> bool:
         """Whether the device has all of it and keeps it: every holder is settled there, or a swap-out has failed."""
@@ -158,15 +158,13 @@ class Reclaimer:
         self._host.cut(segment.segment_id, kept)
         self.given_up = replace(self.given_up, **{kind: getattr(self.given_up, kind) + num_blocks})
 
-    def _position(self, segment: Segment) -> int:
-        return self._rank.get(segment.segment_id, len(self._rank))
+    def _position(self, segment: Segment) -> tuple[int, bool]:
+        """The rank of its best holder; of one holder's segments what lies behind goes before its prefix."""
+        ranks = (self._rank.get(holder.request_id, len(self._rank)) for holder in segment.holders)
+        return min(ranks, default=len(self._rank)), segment.num_tokens is None
 
     def _blocks_per_group(self, segment: Segment) -> float:
         return self._host.num_blocks(segment.segment_id) / len(self._host.allocator.groups(segment.segment_id))
-
-    def _runs_low(self, tier: Tier, num_blocks: int) -> bool:
-        """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
-        return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._room_to_keep
 
     def _check(self, tier: Tier, num_blocks: int, reclaimable: int) -> None:
         if num_blocks > tier.num_free + reclaimable:

@@ -14,7 +14,15 @@ from collections.abc import Hashable, Iterable
 
 from fastswitch.memory.segment import Holder, Segment
 
-__all__ = ["Roster"]
+__all__ = ["Roster", "UnknownRequestError"]
+
+
+class UnknownRequestError(KeyError):
+    """The manager has never heard of this request, or has already released it."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument; a message should read as one.
+        return f"request {self.args[0]!r} is unknown: add it first"
 
 
 class Roster:
@@ -41,18 +49,18 @@ class Roster:
         """A known request.
 
         Raises:
-            KeyError: if it is unknown.
+            UnknownRequestError: if it is unknown.
         """
         try:
             return self.holders[request_id]
         except KeyError:
-            raise KeyError(f"request {request_id!r} is unknown: add it first") from None
+            raise UnknownRequestError(request_id) from None
 
     def expect(self, request_id: Hashable, *, resident: bool | None = None) -> Holder:
         """A known request for which no copy is under way.
 
         Raises:
-            KeyError: if it is unknown.
+            UnknownRequestError: if it is unknown.
             ValueError: if a copy is under way, or the request is not as ``resident`` says.
         """
         holder = self.of(request_id)
@@ -107,7 +115,7 @@ class Roster:
         """
         first = segment.holders[0]
         if segment.job is not None:
-            raise _busy(first.request_id, segment.job.job_id)
+            raise _busy(segment.job.request_id, segment.job.job_id)
         tail = self._new(first.request_id)
         tail.holders = list(segment.holders)
         tail.num_tokens = None if segment.num_tokens is None else segment.num_tokens - num_tokens

@@ -79,8 +79,8 @@ class Sharing:
 
     def settle(self, segment: Segment) -> None:
         """Free what nobody reads; give up on the device what is evicted and not on the host. Nothing during a job."""
-        if segment.job is not None:
-            return
+        if segment.job is not None or segment.segment_id not in self._roster.segments:
+            return  # held up, or gone already: its loss let go of what lay behind it
         device_len, host_len = (tier.valid_len(segment.segment_id) for tier in (self._device, self._host))
         if not segment.holders:
             self._device.cut(segment.segment_id, 0)

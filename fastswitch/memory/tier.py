@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, KeysView
 from dataclasses import dataclass
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,9 @@ class Tier:
     """
 
     def __init__(self, allocator: BlockAllocator, block_size: int) -> None:
-        if block_size < 1:
+        if allocator.owners:
+            raise ValueError(f"an allocator must be the manager's alone, this one has {len(allocator.owners)} owners")
+        if index(block_size) < 1:
             raise ValueError(f"block_size must be positive, got {block_size}")
         self.allocator = allocator
         self.block_size = block_size

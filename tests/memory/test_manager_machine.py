@@ -36,7 +36,7 @@ class ManagerMachine(RuleBasedStateMachine):
         self.live = {}  # request_id |-> Tokens
         self.copies = []  # under way, those of released requests included
         self.hanging = []  # those of them that are quarantined
-        self.rank = {}  # segment_id |-> position
+        self.rank = {}  # request_id |-> position
         self.num_added = 0
         self.may_lose = set()
         for _ in range(3):
@@ -70,14 +70,17 @@ class ManagerMachine(RuleBasedStateMachine):
                 found.append(segment_id)
         return found
 
+    def rank_of(self, request_id):
+        return self.rank.get(request_id, len(self.rank))
+
     def has_long_tail_below(self, request_id, rank):
         own = self.kv.segment_ids(request_id)[-1]
-        return self.kv.host.num_blocks(own) >= MIN_TAIL and self.rank.get(own, len(self.rank)) > rank
+        return self.kv.host.num_blocks(own) >= MIN_TAIL and self.rank_of(request_id) > rank
 
     def host_room_for(self, request_id):
         """Host blocks that are free or held by others who may lose them."""
         own = self.kv.segment_ids(request_id)
-        rank = self.rank.get(own[-1], len(self.rank))
+        rank = self.rank_of(request_id)
         clean, room = self.clean_segments(), self.host.num_free
         for segment_id, readers in self.readers().items():
             if segment_id in own or self.in_copy(segment_id):
@@ -250,10 +253,7 @@ class ManagerMachine(RuleBasedStateMachine):
 
     def say_who_matters(self, order):
         self.kv.prefer(order)
-        self.rank = {}
-        for request_id in order:
-            for segment_id in self.kv.segment_ids(request_id) if request_id in self.live else ():
-                self.rank.setdefault(segment_id, len(self.rank))
+        self.rank = {request_id: position for position, request_id in enumerate(order)}
 
     # Switches
 
@@ -272,7 +272,7 @@ class ManagerMachine(RuleBasedStateMachine):
         need = sum(
             max(0, blocks_for(self.lens(s)[0]) - self.kv.host.num_blocks(s)) for s in segment_ids if not self.in_copy(s)
         )
-        rank = self.rank.get(segment_ids[-1], len(self.rank))
+        rank = self.rank_of(request_id)
         evicted = {r for r, t in self.live.items() if not t.resident}
         may_lose = {r for r in evicted if self.live[r].idle or self.has_long_tail_below(r, rank)}
 

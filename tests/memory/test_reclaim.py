@@ -46,8 +46,10 @@ def test_nobody_loses_anything_while_there_is_room(tiers):
     device, host = tiers
     segments = [clean(tiers, name, 100) for name in "ab"]
     reclaimer = Reclaimer(device, host, MIN_TAIL, 0)
-    reclaimer.reclaim_device(100, segments, keep=())
-    assert reclaimer.reclaim_host(100, segments, keep=()) == []
+    for tier in (device, host):
+        assert not reclaimer.runs_low(tier, 100)
+        assert reclaimer.runs_low(tier, 101)
+        assert not reclaimer.runs_low(tier, 0)
     assert reclaimer.clean_blocks(segments) == 200
 
 
@@ -60,21 +62,21 @@ def test_host_room_counts_what_idle_conversations_would_lose(tiers):
 @pytest.mark.parametrize(("wanted", "kept"), [(1, 200 - MIN_TAIL), (100, 100), (200, 0)])
 def test_who_waits_to_go_on_loses_a_tail_on_both_tiers(tiers, wanted, kept):
     device, host = tiers
-    victim, short, asking = clean(tiers, "a", 200), clean(tiers, "b", MIN_TAIL - 1), Segment("asking")
+    victim, short, asking = clean(tiers, "a", 200), clean(tiers, "b", MIN_TAIL - 1), Holder("asking")
     reclaimer = Reclaimer(device, host, MIN_TAIL, 0)
     reclaimer.prefer(["asking", "a", "b"])
-    assert reclaimer.reclaim_host(host.num_free + wanted, [victim, short], keep=[asking]) == [victim]
+    assert reclaimer.reclaim_host(host.num_free + wanted, [victim, short], asking=asking) == [victim]
     assert [(tier.valid_len("a"), tier.valid_len("b")) for tier in tiers] == [(kept, MIN_TAIL - 1)] * 2
 
 
 def test_nobody_loses_a_tail_to_one_that_ranks_no_better(tiers):
     device, host = tiers
-    victim, asking = clean(tiers, "a", 200), Segment("asking")
+    victim, asking = clean(tiers, "a", 200), Holder("asking")
     reclaimer = Reclaimer(device, host, MIN_TAIL, 0)
     for order in ([], ["a"], ["a", "asking"]):
         reclaimer.prefer(order)
         with pytest.raises(OutOfBlocksError, match="and 0 can be reclaimed"):
-            reclaimer.reclaim_host(host.num_free + 1, [victim], keep=[asking])
+            reclaimer.reclaim_host(host.num_free + 1, [victim], asking=asking)
     assert host.valid_len("a") == 200
 
 
@@ -83,7 +85,7 @@ def test_the_lowest_rank_loses_its_tail_first(tiers):
     segments = [clean(tiers, name, 100) for name in "abc"]
     reclaimer = Reclaimer(device, host, MIN_TAIL, 0)
     reclaimer.prefer(["asking", "b", "c", "a"])
-    reclaimer.reclaim_host(101, segments, keep=[Segment("asking")])
+    reclaimer.reclaim_host(101, segments, asking=Holder("asking"))
     assert [host.valid_len(name) for name in "abc"] == [0, 100, 100 - MIN_TAIL]
 
 
@@ -100,7 +102,7 @@ def test_the_most_scattered_redundant_copy_goes_first():
         clean(tiers, name, num_blocks)
     segments = [redundant(tiers, name) for name in "abc"]
     assert [len(host.copy(name).groups) for name in "abc"] == [2, 3, 2]
-    assert Reclaimer(device, host, MIN_TAIL, 0).reclaim_host(host.num_free + 7, segments, keep=[Segment("d")]) == []
+    assert Reclaimer(device, host, MIN_TAIL, 0).reclaim_host(host.num_free + 7, segments, asking=Holder("d")) == []
     assert [host.num_blocks(name) for name in "abc"] == [6, 0, 7]
     assert [device.num_blocks(name) for name in "abc"] == [6, 8, 7]
 
@@ -115,17 +117,15 @@ class TestHeadroom:
         reclaimer.prefer("cba")
         reclaimer.reclaim_device(1, segments, keep=())
         assert [device.num_blocks(name) for name in "abc"] == [0, 0, 100], "a tail of b would leave too little of it"
-        reclaimer.reclaim_device(120, segments, keep=())
-        assert device.num_blocks("c") == 100, "two thirds of the headroom stay free"
-        reclaimer.reclaim_device(121, segments, keep=())
-        assert device.num_blocks("c") == 0
+        assert not reclaimer.runs_low(device, 120), "two thirds of the headroom stay free"
+        assert reclaimer.runs_low(device, 121)
 
     def test_redundant_copies_on_the_host_but_no_idle_ones(self, tiers):
         device, host = tiers
         segments = [clean(tiers, "a", 100), redundant(tiers, clean(tiers, "b", 50).segment_id)]
         segments.append(redundant(tiers, clean(tiers, "c", 150).segment_id))
         segments[0].holders[0].idle = True
-        Reclaimer(device, host, MIN_TAIL, 0.9).reclaim_host(1, segments, keep=[Segment("d")])
+        Reclaimer(device, host, MIN_TAIL, 0.9).reclaim_host(1, segments, asking=Holder("d"))
         assert [host.num_blocks(name) for name in "abc"] == [100, 0, 0]
 
     def test_is_a_share_of_the_smaller_pool(self):
@@ -134,9 +134,10 @@ class TestHeadroom:
         segments = [redundant(tiers, clean(tiers, name, 30).segment_id) for name in "abc"]
         host.hold("others", 880)
         reclaimer = Reclaimer(device, host, MIN_TAIL, 0.3)
-        reclaimer.reclaim_host(10, segments, keep=[Segment("d")])
         assert host.num_free == 30
-        reclaimer.reclaim_host(11, segments, keep=[Segment("d")])
+        assert not reclaimer.runs_low(host, 10)
+        assert reclaimer.runs_low(host, 11)
+        reclaimer.reclaim_host(11, segments, asking=Holder("d"))
         assert host.num_free == 60
 
     def test_not_more_than_there_is(self, tiers):

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fastswitch.memory import BlockGroupAllocator, KVCacheManager, OutOfBlocksError, SwapDirection
+from fastswitch.memory import BlockGroupAllocator, KVCacheManager, OutOfBlocksError, PagedAllocator, SwapDirection
 from tests.memory.stamped_pools import BLOCK_SIZE, leave_nothing_clean
 
 
@@ -184,7 +184,7 @@ class TestSwitching:
         kv = family(host=5)
         evict(kv, "a")
         add(kv, "c", 4 * BLOCK_SIZE)
-        with pytest.raises(OutOfBlocksError, match="need 4 blocks, 1 of 5 are free"):
+        with pytest.raises(OutOfBlocksError, match="^need 4 blocks, 1 of 5 are free and 0 can be reclaimed$"):
             kv.begin_swap_out("c")
         kv.begin_swap_in("a", 14)
         assert evict(kv, "c") == 4
@@ -218,6 +218,19 @@ class TestEnds:
         kv.check_invariants()
         assert (kv.device_valid_len("b"), kv.host_valid_len("b"), kv.num_free) == (0, 0, 12)
 
+    def test_and_whatever_lies_between_goes_with_it(self):
+        kv = manager()
+        add(kv, "a", 12)
+        kv.fork("a", "b", 8)
+        kv.fork("a", "c", 4)
+        kv.release("c")
+        job = kv.begin_swap_out("a")
+        kv.begin_swap_out("b")
+        kv.release("a")
+        kv.abort(job)
+        kv.check_invariants()
+        assert (kv.device_valid_len("b"), kv.num_free, kv.host.num_free) == (0, 12, 16)
+
     def test_so_it_does_when_a_failed_victim_is_dropped(self):
         kv = family()
         job = kv.begin_swap_out("a")
@@ -241,9 +254,13 @@ class TestEnds:
         add(kv, "c", BLOCK_SIZE)
         kv.prefer(["c"])
         evict(kv, "c")
+        assert [kv.host_valid_len(r) for r in "ab"] == [8, 11], "the prefix goes last"
+        kv.begin_swap_in("c", 4 * BLOCK_SIZE)
+        compute(kv, "c", 4 * BLOCK_SIZE)
+        evict(kv, "c")
         assert [kv.host_valid_len(r) for r in "ab"] == [0, 0]
-        assert kv.num_free == 11, "and nothing of it stays behind on either tier"
-        assert kv.host.num_free == 4
+        assert kv.num_free == 8, "and nothing of it stays behind on either tier"
+        assert kv.host.num_free == 1
 
     def test_one_reader_that_is_not_idle_keeps_it(self):
         kv = family(host=5)
@@ -335,6 +352,36 @@ class TestQuarantine:
         kv.check_invariants()
         assert (kv.device_valid_len("b"), kv.num_free) == (12, 9)
 
+    def test_twice_is_once(self):
+        kv = manager(device=16)
+        add(kv, "a", 10)
+        job = kv.begin_swap_out("a")
+        kv.quarantine(job)
+        compute(kv, "a", 10)
+        again = kv.begin_swap_out("a")
+        kv.quarantine(job)
+        with pytest.raises(ValueError, match="^request 'a' has job 1 under way"):
+            kv.rollback("a", 4)
+        kv.abort(job)
+        kv.check_invariants()
+        assert kv.jobs("a") == (again,), "an abort after all leaves it alone too"
+        land(kv, again)
+
+    def test_a_copy_that_ends_after_all_is_not_in_quarantine(self):
+        kv = family()
+        job = kv.begin_swap_out("a")
+        kv.quarantine(job)
+        assert kv.statistics().device.quarantined == 4
+        land(kv, job)
+        second = kv.begin_swap_out("b")
+        assert (kv.statistics().device.quarantined, kv.statistics().device.in_flight) == (0, second.num_blocks)
+
+    def test_who_runs_is_told_whose_copy_holds_its_prefix_up(self):
+        kv = family()
+        kv.quarantine(kv.begin_swap_out("a"))
+        with pytest.raises(ValueError, match="^request 'a' has job 0 under way"):
+            kv.rollback("b", 4)
+
     def test_who_is_evicted_computes_again(self):
         kv = family()
         evict(kv, "a"), evict(kv, "b")
@@ -363,9 +410,41 @@ def test_suspend_and_resume_copy_and_land():
     assert len(moved) == 2
 
 
+def test_a_failed_swap_in_gives_the_room_for_growth_back():
+    kv = manager(device=40)
+    add(kv, "p", 8)
+    kv.fork("p", "c", 8)
+    kv.release("p")
+    evict(kv, "c")
+    leave_nothing_clean(kv)
+    kv.abort(kv.begin_swap_in("c", 100))
+    assert kv.num_free == 40
+
+
+def test_a_fork_keeps_its_parents_rank():
+    kv = manager(device=20, host=8, min_tail=1)
+    for request_id in ("best", "worst"):
+        add(kv, request_id, 16)
+        evict(kv, request_id)
+    add(kv, "new", 4)
+    kv.prefer(["new", "best", "worst"])
+    kv.fork("best", "sample", 8)
+    evict(kv, "new")
+    assert [kv.host_valid_len(r) for r in ("best", "worst")] == [16, 12]
+
+
+def test_a_job_coalesces_over_segments():
+    kv = KVCacheManager(PagedAllocator(16), PagedAllocator(16), BLOCK_SIZE)
+    add(kv, "a", 40)
+    for at_token in (8, 16, 24):
+        kv.fork("a", at_token, at_token)
+    assert kv.begin_swap_out("a").runs.tolist() == [[0, 0, 10]]
+
+
 def test_a_copy_that_raises_leaves_the_request_where_it_was():
     kv = manager()
     add(kv, "a", 10)
+    kv.grow("a", 20)
 
     def fail(job):
         raise OSError("cable")
@@ -373,9 +452,10 @@ def test_a_copy_that_raises_leaves_the_request_where_it_was():
     with pytest.raises(OSError, match="cable"):
         kv.suspend("a", fail)
     assert (kv.is_resident("a"), kv.device_valid_len("a"), kv.host.num_free) == (True, 10, 16)
+    kv.commit("a", 20)
     kv.suspend("a", lambda job: None)
     leave_nothing_clean(kv)
     with pytest.raises(OSError, match="cable"):
         kv.resume("a", fail)
-    assert (kv.is_resident("a"), kv.host_valid_len("a"), kv.num_free) == (False, 10, 12)
+    assert (kv.is_resident("a"), kv.host_valid_len("a"), kv.num_free) == (False, 20, 12)
     kv.check_invariants()
