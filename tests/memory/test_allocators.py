@@ -258,6 +258,32 @@ def in_another_thread(call: Callable[[], object]) -> BaseException | None:
     return raised[0] if raised else None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.allocate("b", 1),
+        lambda a: a.truncate("a", 2),
+        lambda a: a.split("a", 2, "b"),
+        lambda a: a.free("a"),
+    ],
+    ids=["allocate", "truncate", "split", "free"],
+)
+def test_another_thread_may_change_it_only_after_a_hand_over(allocator, change):
+    before = snapshot(allocator)
+    error = in_another_thread(lambda: change(allocator))
+    assert isinstance(error, AssertionError)
+    assert error.args == (WRONG_THREAD,)
+    assert snapshot(allocator) == before
+    allocator.hand_over()
+    assert in_another_thread(lambda: change(allocator)) is None
+    assert snapshot(allocator) != before if "a" in allocator.owners else allocator.num_free == 16
+
+
+def test_another_thread_may_look_at_any_time(allocator):
+    assert in_another_thread(lambda: snapshot(allocator)) is None
+    allocator.free("a")
+
+
 def test_an_owner_without_blocks_still_exists(allocator):
     allocator.truncate("a", 0)
     assert allocator.groups("a") == ()
