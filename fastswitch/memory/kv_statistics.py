@@ -5,15 +5,18 @@ Ours. Every block of a tier is free, held, clean, in flight or quarantined, and 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from fastswitch.memory.segment import Segment
 from fastswitch.memory.statistics import PoolOverTime, PoolStatistics
+from fastswitch.memory.tier import Tier
 
 if TYPE_CHECKING:
     from fastswitch.memory.manager import KVCacheManager  # which imports this module
 
-__all__ = ["GivenUp", "KVOverTime", "KVStatistics", "TierStatistics"]
+__all__ = ["GivenUp", "KVOverTime", "KVStatistics", "TierStatistics", "count_kinds"]
 
 KINDS = ("held", "clean", "in_flight", "quarantined", "shared")
 
@@ -75,6 +78,17 @@ class KVStatistics:
     def as_json(self) -> dict[str, dict[str, int | float]]:
         """A tier's figures by its name, and what was given up on the host."""
         return {"device": self.device.as_json(), "host": self.host.as_json(), "given_up": asdict(self.given_up)}
+
+
+def count_kinds(tier: Tier, segments: Collection[Segment], num_clean: int) -> dict[str, int]:
+    """Blocks of each kind that the segments of a tier, all of them given, hold; ``num_clean`` of them may go."""
+    blocks = [(segment, tier.num_blocks(segment.segment_id)) for segment in segments]
+    moving = [(segment.quarantined, num_blocks) for segment, num_blocks in blocks if segment.job is not None]
+    quarantined = sum(num_blocks for hangs, num_blocks in moving if hangs)
+    in_flight = sum(num_blocks for hangs, num_blocks in moving if not hangs)
+    held = sum(num_blocks for _, num_blocks in blocks) - num_clean - in_flight - quarantined
+    shared = sum(num_blocks for segment, num_blocks in blocks if len(segment.holders) > 1)
+    return dict(zip(KINDS, (held, num_clean, in_flight, quarantined, shared), strict=True))
 
 
 class KVOverTime:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from fastswitch.memory.allocator import BlockAllocator
 from fastswitch.memory.job_book import JobBook
-from fastswitch.memory.kv_statistics import KVStatistics, TierStatistics
+from fastswitch.memory.kv_statistics import KVStatistics, TierStatistics, count_kinds
 from fastswitch.memory.owner_thread import WRONG_THREAD, OwnerThread
 from fastswitch.memory.reclaim import Reclaimer
 from fastswitch.memory.roster import Roster
@@ -174,17 +174,9 @@ class KVCacheManager:
 
     def count_blocks(self, tier: Tier) -> dict[str, int]:
         """The blocks that somebody holds on a tier, by kind: the names of `TierStatistics`."""
-        spare = self._reclaimer.clean_blocks if tier is self.device else self._reclaimer.host_spare
         segments = self._on(tier)
-        moving = [segment for segment in segments if segment.job is not None]
-        counts = {
-            "clean": spare(segments),
-            "in_flight": sum(tier.num_blocks(s.segment_id) for s in moving if not s.quarantined),
-            "quarantined": sum(tier.num_blocks(s.segment_id) for s in moving if s.quarantined),
-        }
-        held = tier.allocator.num_blocks - tier.num_free - sum(counts.values())
-        shared = sum(tier.num_blocks(s.segment_id) for s in segments if len(s.holders) > 1)
-        return {"held": held, **counts, "shared": shared}
+        may_go = self._reclaimer.clean_blocks if tier is self.device else self._reclaimer.host_spare
+        return count_kinds(tier, segments, may_go(segments))
 
     def statistics(self) -> KVStatistics:
         """What an operator needs to know of both tiers, in O(segments and groups)."""
@@ -397,14 +389,11 @@ class KVCacheManager:
         """
         num_room = self.device_blocks(request_id) * self.block_size
         job = self.begin_swap_out(request_id)
-        if job is not None:
-            try:
-                copy(job)
-            except BaseException:
-                self.abort(job)
-                self.begin_swap_in(request_id, num_room)
-                raise
-            self.land(job)
+        try:
+            self._carry_out(job, copy)
+        except BaseException:
+            self.begin_swap_in(request_id, num_room)
+            raise
         return job
 
     def resume(self, request_id: Hashable, copy: Callable[[SwapJob], object], *, num_tokens: int = 0) -> SwapJob | None:
@@ -424,13 +413,7 @@ class KVCacheManager:
             BaseException: whatever ``copy`` raises: the request is evicted still, its host copy is right.
         """
         job = self.begin_swap_in(request_id, num_tokens)
-        if job is not None:
-            try:
-                copy(job)
-            except BaseException:
-                self.abort(job)
-                raise
-            self.land(job)
+        self._carry_out(job, copy)
         return job
 
     def quarantine(self, job: SwapJob) -> None:
@@ -474,15 +457,20 @@ class KVCacheManager:
             assert tier.segment_ids <= segments.keys(), (
                 f"blocks without a segment: {tier.segment_ids - segments.keys()}"
             )
-        for segment in segments.values():
-            device_len, host_len = (tier.valid_len(segment.segment_id) for tier in (self.device, self.host))
-            whole = max(device_len, host_len) >= (segment.num_tokens or 0)
-            assert whole or not segment.holders, f"{segment.segment_id!r} is lost, and {segment.holders} read it"
-            settled = any(holder.resident and holder.job is None for holder in segment.holders)
-            there = device_len >= max(host_len, segment.num_tokens or 0)
-            assert there or not settled, f"{segment.segment_id!r} is read on the device, and not whole there"
+        self._sharing.check_invariants()
 
     # Private
+
+    def _carry_out(self, job: SwapJob | None, copy: Callable[[SwapJob], object]) -> None:
+        """Copy and land, or abort and raise."""
+        if job is None:
+            return
+        try:
+            copy(job)
+        except BaseException:
+            self.abort(job)
+            raise
+        self.land(job)
 
     def _expect(self, request_id: Hashable, *, resident: bool | None = None) -> Holder:
         self._check_thread()

@@ -3,6 +3,9 @@
 Ours. Nothing is copied: a fork seals whole blocks and adds a reader, on both tiers at once. Readers of one segment
 are independent of each other, so it may lose the only copy that was kept for one of them: then all who relied on it
 have lost their KV from there on, and compute it again, each for itself.
+Invariants, asserted by `Sharing.check_invariants`:
+1. A segment that somebody reads is whole on one tier at least, if it is sealed.
+2. One that a resident request without a job reads is whole on the device, which has all that the host has.
 """
 
 from __future__ import annotations
@@ -100,3 +103,18 @@ class Sharing:
             for holder in tuple(segment.holders):
                 self.let_go(holder, holder.segments[holder.segments.index(segment) :])
                 self._roster.take_new(holder)
+
+    def check_invariants(self) -> None:
+        """Assert the module's invariants.
+
+        Raises:
+            AssertionError: if somebody reads what is not there, which is a bug of ours.
+        """
+        for segment_id, segment in self._roster.segments.items():
+            device_len, host_len = (tier.valid_len(segment_id) for tier in (self._device, self._host))
+            whole = segment.num_tokens or 0
+            lost = max(device_len, host_len) < whole
+            assert not (lost and segment.holders), f"{segment_id!r} is lost, and {segment.holders} read it"
+            settled = any(holder.resident and holder.job is None for holder in segment.holders)
+            there = device_len >= max(host_len, whole)
+            assert there or not settled, f"{segment_id!r} is read on the device, and not whole there"

@@ -160,7 +160,8 @@ class Residency:
 
     def _evict(self, victim: RequestView) -> None:
         # The room counts a resident's own host copy, which its swap-out adds to and so cannot have.
-        host_room = self._host_free - victim.host_blocks
+        # Nor is there less than none: better-ranked victims may have been promised a part of that copy.
+        host_room = max(0, self._host_free - victim.host_blocks)
         way = self._evictor.choose(victim, host_room)
         self._evictions.append(Eviction(victim.request_id, way))
         self._victims.remove(victim)

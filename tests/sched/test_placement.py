@@ -220,6 +220,10 @@ class TestRule6:
         assert place(requests, pools(host_free=8)).evictions == (Eviction(2, OUT), Eviction(1, AGAIN))
         assert place(requests, pools(host_free=9)).evictions == (Eviction(2, OUT), Eviction(1, OUT))
 
+    def test_a_clean_victim_is_not_dropped_for_room_that_others_were_promised(self):
+        requests = [waiting(0, 6), running(1, 3, dirty=0, host_blocks=3), running(2, 3, dirty=2)]
+        assert place(requests, pools(host_free=4)).evictions == (Eviction(2, OUT), Eviction(1, OUT))
+
     def test_a_recomputed_victim_gives_room_at_once(self):
         placement = place([waiting(0, 3), running(1, 3)], pools(host_free=2))
         assert (placement.evictions, placement.admissions) == ((Eviction(1, AGAIN),), (0,))
