@@ -16,16 +16,13 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-
 import numpy as np
 import torch
 
 from fastswitch.kernels._block_ids import BlockIds, check_disjoint, check_unique, prepare_block_ids
 from fastswitch.kernels._blocks import Blocks, as_integers, block_shape, check_blocks, check_match, pair_up
 from fastswitch.kernels._pieces import PieceTable
+from fastswitch.kernels._triton import INTERPRETED, launching, takes_kernel, upload
 
 try:
     import triton
@@ -48,10 +45,6 @@ __all__ = [
 TILE_BYTES = 32768
 MAX_WARPS = 4
 BYTES_PER_WARP = TILE_BYTES // MAX_WARPS  # a small piece takes fewer warps, not fewer loads in flight
-
-_INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
-# The interpreter patches `triton.language` while it runs: two threads launching at once fail.
-_LAUNCH_GUARD = threading.Lock() if _INTERPRETED else contextlib.nullcontext()
 
 
 def gather_blocks_reference(src: Blocks, ids: torch.Tensor) -> torch.Tensor:
@@ -122,7 +115,7 @@ def gather_blocks(src: Blocks, ids: BlockIds) -> torch.Tensor:
     """
     sample = check_blocks(src, "src")
     ready = prepare_block_ids(ids, sample.shape[0], sample.device, name="block_ids")
-    if isinstance(src, torch.Tensor) and src.device.type == "cpu" and not _INTERPRETED:
+    if isinstance(src, torch.Tensor) and src.device.type == "cpu" and not INTERPRETED:
         return _gather_on_host(src, ready)
     blocks = torch.empty((ready.numel(), *block_shape(src)), dtype=sample.dtype, device=sample.device)
     _copy(src, blocks, ready, None)
@@ -189,15 +182,11 @@ def _copy(src: Blocks, dst: Blocks, src_ids: torch.Tensor | None, dst_ids: torch
     pairs = pair_up(src, dst)
     if num_blocks == 0 or pairs[0][0][:1].numel() == 0:
         return
-    if _takes_kernel(pairs[0][0]):
+    if takes_kernel(pairs[0][0].device):
         _launch(pairs, src_ids, dst_ids, num_blocks)
         return
     for pair_src, pair_dst in pairs:
         _copy_by_indexing(as_integers(pair_src), as_integers(pair_dst), src_ids, dst_ids)
-
-
-def _takes_kernel(tensor: torch.Tensor) -> bool:
-    return _INTERPRETED or (triton is not None and tensor.is_cuda)
 
 
 def _launch(
@@ -212,9 +201,9 @@ def _launch(
     word_bytes = min(table.align, 8)
     tile_bytes = min(TILE_BYTES, word_bytes * triton.next_power_of_2(table.piece_bytes // word_bytes))
     grid = (num_blocks * len(table.rows) * triton.cdiv(table.piece_bytes, tile_bytes),)
-    with _LAUNCH_GUARD, torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+    with launching(device):
         _copy_kernel[grid](
-            torch.from_numpy(table.rows).to(device, non_blocking=True),
+            upload(table.rows, device),
             src_ids,
             dst_ids,
             len(table.rows),

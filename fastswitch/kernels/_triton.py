@@ -1,0 +1,54 @@
+"""How the kernels of this folder are reached: with a GPU, in Triton's interpreter, or not at all.
+
+Ours. Triton is optional: every module here imports without it, and then the torch path serves.
+``TRITON_INTERPRET=1`` must be set before the import: kernels are interpreted or compiled once and for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+try:
+    import triton
+except ImportError:
+    triton = None
+
+__all__ = ["INTERPRETED", "launching", "takes_kernel", "upload"]
+
+INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
+# The interpreter patches `triton.language` while it runs: two threads launching at once fail.
+_INTERPRETER_LOCK = threading.Lock()
+
+
+def takes_kernel(device: torch.device) -> bool:
+    """Whether tensors there run the Triton kernel: on CUDA, and in the interpreter on the CPU too."""
+    return INTERPRETED or (triton is not None and device.type == "cuda")
+
+
+@contextlib.contextmanager
+def launching(device: torch.device) -> Iterator[None]:
+    """Around every launch: the device is current, and the interpreter has one thread at a time."""
+    with _INTERPRETER_LOCK if INTERPRETED else contextlib.nullcontext():
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                yield
+        else:
+            yield
+
+
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array on ``device``, enqueued on the current stream; the caller never waits, and may drop the array.
+
+    On the CPU it is the array's own memory.
+    """
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    # From pageable memory the driver would copy in the caller's time, and for more than 64 KiB wait for the stream.
+    return tensor.pin_memory().to(device, non_blocking=True)
