@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +39,13 @@ class PieceTable:
     piece_bytes: int
     align: int
 
+    @property
+    def back_to_back(self) -> bool:
+        """Whether a run of blocks is contiguous in every piece, on both sides."""
+        return bool((self.rows[:, 1::2] == self.piece_bytes).all())
+
     @classmethod
-    def build(cls, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> PieceTable:
+    def build(cls, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> PieceTable:
         """Describe copies from the blocks of each pair's first tensor to those of its second; reads no data.
 
         Args:

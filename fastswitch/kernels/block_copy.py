@@ -21,14 +21,8 @@ import torch
 
 from fastswitch.kernels._block_ids import BlockIds, check_disjoint, check_unique, prepare_block_ids
 from fastswitch.kernels._blocks import Blocks, as_integers, block_shape, check_blocks, check_match, pair_up
-from fastswitch.kernels._pieces import PieceTable
-from fastswitch.kernels._triton import INTERPRETED, launching, takes_kernel, upload
-
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = None
+from fastswitch.kernels._copy_kernel import launch_ids
+from fastswitch.kernels._triton import INTERPRETED, takes_kernel
 
 __all__ = [
     "copy_blocks",
@@ -38,13 +32,6 @@ __all__ = [
     "scatter_blocks",
     "scatter_blocks_reference",
 ]
-
-# Bytes a program moves: 16 loads of 16 bytes in flight in each lane of 4 warps, the best of 8, 16 and 32 that another
-# engine published for its page copies on a B300. Not measured here: this kernel has never run on a GPU. The
-# interpreter's cost is per program, so large tiles suit it too.
-TILE_BYTES = 32768
-MAX_WARPS = 4
-BYTES_PER_WARP = TILE_BYTES // MAX_WARPS  # a small piece takes fewer warps, not fewer loads in flight
 
 
 def gather_blocks_reference(src: Blocks, ids: torch.Tensor) -> torch.Tensor:
@@ -61,39 +48,6 @@ def scatter_blocks_reference(blocks: torch.Tensor, dst: Blocks, ids: torch.Tenso
 def copy_blocks_reference(src: Blocks, dst: Blocks, src_ids: torch.Tensor, dst_ids: torch.Tensor) -> None:
     """The specification of `copy_blocks`: a gather and a scatter."""
     scatter_blocks_reference(gather_blocks_reference(src, src_ids), dst, dst_ids)
-
-
-if triton is not None:
-
-    @triton.jit
-    def _copy_kernel(
-        pieces_ptr: tl.tensor,  # [num_pieces, 4] int64, the rows of a `PieceTable`
-        src_ids_ptr: tl.tensor | None,  # [num_blocks] int32 or int64; None: block i comes from position i
-        dst_ids_ptr: tl.tensor | None,  # [num_blocks] int32 or int64; None: block i goes to position i
-        num_pieces: tl.tensor,
-        piece_units: tl.tensor,  # size of a piece, in units of ALIGN bytes
-        WORD: tl.constexpr,  # integer type that is moved
-        WORDS_PER_UNIT: tl.constexpr,
-        ALIGN: tl.constexpr,  # bytes; divides every address, stride and size in the table
-        TILE: tl.constexpr,  # words a program moves
-    ) -> None:
-        # grid: (num_blocks * num_pieces * num_tiles,); a program copies one tile of one piece of one block
-        piece_words = piece_units * WORDS_PER_UNIT
-        num_tiles = tl.cdiv(piece_words, TILE)
-        tile = tl.program_id(0) % num_tiles
-        piece = tl.program_id(0) // num_tiles % num_pieces
-        i = (tl.program_id(0) // num_tiles // num_pieces).to(tl.int64)
-        src_id = i if src_ids_ptr is None else tl.load(src_ids_ptr + i).to(tl.int64)
-        dst_id = i if dst_ids_ptr is None else tl.load(dst_ids_ptr + i).to(tl.int64)
-        row_ptr = pieces_ptr + piece * 4
-        src = tl.load(row_ptr) + src_id * tl.load(row_ptr + 1)
-        dst = tl.load(row_ptr + 2) + dst_id * tl.load(row_ptr + 3)
-        # Without the promise of alignment the compiler moves single words: it cannot see through a loaded address.
-        src_ptr = tl.multiple_of(src.to(tl.pointer_type(WORD)), ALIGN)
-        dst_ptr = tl.multiple_of(dst.to(tl.pointer_type(WORD)), ALIGN)
-        word = tile * TILE + tl.arange(0, TILE)
-        mask = word < piece_words
-        tl.store(dst_ptr + word, tl.load(src_ptr + word, mask=mask), mask=mask)
 
 
 def gather_blocks(src: Blocks, ids: BlockIds) -> torch.Tensor:
@@ -183,37 +137,10 @@ def _copy(src: Blocks, dst: Blocks, src_ids: torch.Tensor | None, dst_ids: torch
     if num_blocks == 0 or pairs[0][0][:1].numel() == 0:
         return
     if takes_kernel(pairs[0][0].device):
-        _launch(pairs, src_ids, dst_ids, num_blocks)
+        launch_ids(pairs, src_ids, dst_ids, num_blocks, pairs[0][0].device)
         return
     for pair_src, pair_dst in pairs:
         _copy_by_indexing(as_integers(pair_src), as_integers(pair_dst), src_ids, dst_ids)
-
-
-def _launch(
-    pairs: list[tuple[torch.Tensor, torch.Tensor]],
-    src_ids: torch.Tensor | None,
-    dst_ids: torch.Tensor | None,
-    num_blocks: int,
-) -> None:
-    table = PieceTable.build(pairs)
-    device = pairs[0][0].device
-    word = {1: tl.int8, 2: tl.int16, 4: tl.int32}.get(table.align, tl.int64)
-    word_bytes = min(table.align, 8)
-    tile_bytes = min(TILE_BYTES, word_bytes * triton.next_power_of_2(table.piece_bytes // word_bytes))
-    grid = (num_blocks * len(table.rows) * triton.cdiv(table.piece_bytes, tile_bytes),)
-    with launching(device):
-        _copy_kernel[grid](
-            upload(table.rows, device),
-            src_ids,
-            dst_ids,
-            len(table.rows),
-            table.piece_bytes // table.align,
-            WORD=word,
-            WORDS_PER_UNIT=table.align // word_bytes,
-            ALIGN=table.align,
-            TILE=tile_bytes // word_bytes,
-            num_warps=max(1, tile_bytes // BYTES_PER_WARP),
-        )
 
 
 # On the CPU: numpy's indexing, on one core. It scatters at 22 GB/s where `index_copy_` does 7, and gathers into fresh

@@ -23,7 +23,7 @@ from fastswitch.kernels import (
     scatter_blocks,
     scatter_blocks_reference,
 )
-from fastswitch.kernels.block_copy import TILE_BYTES
+from fastswitch.kernels._copy_kernel import TILE_BYTES
 from tests.kernels.backends import DTYPES, LAYOUTS, make_pool, on_every_backend, random_bytes, same_bytes
 
 FEW = settings(deadline=None, max_examples=60)

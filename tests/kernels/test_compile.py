@@ -17,7 +17,14 @@ from pathlib import Path
 import pytest
 
 ARCHITECTURES = [80, 90, 100]
-OPS = {"gather": ("*i64", None), "scatter": (None, "*i64"), "copy": ("*i32", "*i32")}  # types of (src_ids, dst_ids)
+# types of (src_starts, dst_starts, lengths)
+OPS = {
+    "gather": ("*i64", None, None),
+    "scatter": (None, "*i64", None),
+    "copy": ("*i32", "*i32", None),
+    "runs": ("*i64", "*i64", "*i64"),
+    "joined": ("*i64", "*i64", "*i64"),
+}
 ALIGNS = [16, 8]
 ROOT = Path(__file__).parents[2]
 
@@ -64,14 +71,16 @@ def compile_all():
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from fastswitch.kernels.block_copy import MAX_WARPS, TILE_BYTES, _copy_kernel
+    from fastswitch.kernels._copy_kernel import MAX_WARPS, TILE_BYTES, _copy_kernel
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     found = {}
     for architecture, (op, ids), align in itertools.product(ARCHITECTURES, OPS.items(), ALIGNS):
         constants = {"WORD": tl.int64, "WORDS_PER_UNIT": align // 8, "ALIGN": align, "TILE": TILE_BYTES // 8}
-        types = {"pieces_ptr": "*i64", "num_pieces": "i32", "piece_units": "i32"}
-        for name, ids_type in zip(("src_ids_ptr", "dst_ids_ptr"), ids, strict=True):
+        constants |= {"INDEX": tl.int64 if op == "runs" else tl.int32, "JOINED": op == "joined"}
+        types = {"pieces_ptr": "*i64", "num_items": "i64" if op == "runs" else "i32"}
+        types |= dict.fromkeys(["chunk_blocks", "num_pieces", "piece_units", "num_tiles"], "i32")
+        for name, ids_type in zip(("src_starts_ptr", "dst_starts_ptr", "lengths_ptr"), ids, strict=True):
             (constants if ids_type is None else types)[name] = ids_type
         signature = {name: types.get(name, "constexpr") for name in _copy_kernel.arg_names}
         source = ASTSource(_copy_kernel, signature, constexprs=constants)
