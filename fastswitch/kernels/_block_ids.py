@@ -1,7 +1,7 @@
 """Block ids as the copy functions take them: checked on the host, trusted on the device.
 
 Ours:  the rule and its messages. Reading ids back from a device to check them would stall the stream they wait on.
-Invariant: a host id that leaves this file is in range and int64; one list of destinations never repeats a block.
+Invariant: host ids leave this file as int64 numpy arrays and in range; ids on a device leave it as they came.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["BlockIds", "check_disjoint", "check_unique", "prepare_block_ids"]
+__all__ = ["BlockIds", "check_unique", "host_array", "read_ids"]
 
 BlockIds = torch.Tensor | np.ndarray
 
 
-def prepare_block_ids(ids: BlockIds, num_blocks: int, device: torch.device, *, name: str) -> torch.Tensor:
-    """Check host ids and bring them to ``device``; ids already there are returned as they are.
+def read_ids(ids: BlockIds, num_blocks: int, device: torch.device, *, name: str) -> np.ndarray | torch.Tensor:
+    """Check ids; nothing is uploaded.
 
     Args:
         ids: ``[n]`` integers, a numpy array or a tensor. On the host: checked; on ``device``: only dtype and shape are.
@@ -24,7 +24,7 @@ def prepare_block_ids(ids: BlockIds, num_blocks: int, device: torch.device, *, n
         name: the caller's parameter, for the messages.
 
     Returns:
-        ``[n]`` int64 (int32 if the ids were int32 on the device) on ``device``.
+        ``[n]``: of ids on the host an int64 array, of ids on ``device`` these, int32 or int64.
 
     Raises:
         TypeError: if the ids are no integers, or no array at all.
@@ -33,39 +33,43 @@ def prepare_block_ids(ids: BlockIds, num_blocks: int, device: torch.device, *, n
     """
     if isinstance(ids, torch.Tensor) and ids.device.type != "cpu":
         return _trusted_ids(ids, device, name)
-    array = _host_array(ids, name)
+    array = host_array(ids, name)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     out_of_range = np.flatnonzero((array < 0) | (array >= num_blocks))
     if out_of_range.size:
         index = int(out_of_range[0])
         raise IndexError(f"{name} must be in [0, {num_blocks}), got {array[index]} at index {index}")
-    return torch.from_numpy(array).to(device, non_blocking=True)
+    return array
 
 
-def check_unique(ids: BlockIds, *, name: str) -> None:
+def check_unique(ids: np.ndarray | torch.Tensor, *, name: str) -> None:
     """Refuse host ids that name one destination twice: which of the two copies wins would be chance.
 
     Raises:
         ValueError: if a host id repeats. Ids on a device are not looked at.
     """
-    if isinstance(ids, torch.Tensor) and ids.device.type != "cpu":
+    if isinstance(ids, torch.Tensor):
         return
-    blocks, counts = np.unique(_host_array(ids, name), return_counts=True)
-    if (counts > 1).any():
-        first = int(np.argmax(counts > 1))
-        raise ValueError(f"{name} must not repeat a destination, got block {blocks[first]} {counts[first]} times")
+    ordered = np.sort(ids)
+    repeats = ordered[1:][ordered[1:] == ordered[:-1]]
+    if repeats.size:
+        times = np.count_nonzero(ids == repeats[0])
+        raise ValueError(f"{name} must not repeat a destination, got block {repeats[0]} {times} times")
 
 
-def check_disjoint(src_ids: BlockIds, dst_ids: BlockIds) -> None:
-    """Refuse a block of one pool that is both read and written: which comes first would be chance.
+def host_array(integers: BlockIds, name: str) -> np.ndarray:
+    """Integers on the host as int64 of any shape; no copy if they already are.
 
     Raises:
-        ValueError: if a host id is in both. Ids on a device are not looked at.
+        TypeError: if they are no integers, or no array at all.
     """
-    if any(isinstance(ids, torch.Tensor) and ids.device.type != "cpu" for ids in (src_ids, dst_ids)):
-        return
-    both = np.intersect1d(_host_array(src_ids, "src_ids"), _host_array(dst_ids, "dst_ids"))
-    if both.size:
-        raise ValueError(f"src_ids and dst_ids must be disjoint within one pool, got block {both[0]} in both")
+    if not isinstance(integers, torch.Tensor | np.ndarray):
+        raise TypeError(f"{name} must be a tensor or a numpy array, got {type(integers).__name__}")
+    array = integers.numpy() if isinstance(integers, torch.Tensor) else integers
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must be integers, got {integers.dtype}")
+    return np.asarray(array, dtype=np.int64)
 
 
 def _trusted_ids(ids: torch.Tensor, device: torch.device, name: str) -> torch.Tensor:
@@ -76,16 +80,3 @@ def _trusted_ids(ids: torch.Tensor, device: torch.device, name: str) -> torch.Te
     if ids.device != device:
         raise ValueError(f"{name} must be on the host or on {device}, where the blocks are, got {ids.device}")
     return ids.contiguous()
-
-
-def _host_array(ids: BlockIds, name: str) -> np.ndarray:
-    """The ids as int64; no copy if they already are."""
-    if not isinstance(ids, torch.Tensor | np.ndarray):
-        raise TypeError(f"{name} must be a tensor or a numpy array, got {type(ids).__name__}")
-    dtype = ids.dtype
-    array = ids.numpy() if isinstance(ids, torch.Tensor) else ids
-    if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, got {dtype}")
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.int64)

@@ -40,6 +40,8 @@ BYTES_PER_WARP = TILE_BYTES // MAX_WARPS  # a small piece takes fewer warps, not
 MAX_INT32 = 2**31 - 1  # programs of a grid; and work items (with one step behind the last) that an int32 counts
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
+# [num_chunks] of a number for each chunk, on the device or on the host; None: 0, 1, 2, ... (of lengths: 1, 1, 1, ...)
+Column = torch.Tensor | np.ndarray | None
 
 
 if triton is not None:
@@ -93,8 +95,8 @@ if triton is not None:
 
 def launch_ids(
     pairs: Pairs | PieceTable,
-    src_ids: torch.Tensor | None,
-    dst_ids: torch.Tensor | None,
+    src_ids: Column,
+    dst_ids: Column,
     num_blocks: int,
     device: torch.device,
     *,
@@ -108,7 +110,8 @@ def launch_ids(
         pairs: (source, destination): dim 0 is the block, the other dims and the dtype are equal. The two may be on
             different devices, if ``device`` reaches both addresses: page-locked host memory and a CUDA device. Or the
             table of such pairs.
-        src_ids: ``[num_blocks]`` int32 or int64 on ``device``, in range; ``None`` stands for 0, 1, 2, ...
+        src_ids: ``[num_blocks]`` int32 or int64 on ``device``, in range; or an int64 numpy array, which is uploaded;
+            ``None`` stands for 0, 1, 2, ...
         dst_ids: as ``src_ids``, without repeats.
         num_blocks: blocks to copy.
         device: where the kernel runs.
@@ -131,13 +134,9 @@ def launch_runs(
         device: where the kernel runs.
         num_programs: as for `launch_ids`.
     """
-    if not len(runs):
-        return
-    chunks, chunk_blocks = _cut(runs)
-    # An even length, so that each column of the upload begins at a multiple of 16 bytes.
-    columns = np.zeros((3, len(chunks) + len(chunks) % 2), dtype=np.int64)
-    columns[:, : len(chunks)] = chunks.T
-    _launch(_table_of(pairs), columns, (len(chunks), chunk_blocks), device, num_programs)
+    if len(runs):
+        chunks, chunk_blocks = _cut(runs)
+        _launch(_table_of(pairs), tuple(chunks.T), (len(chunks), chunk_blocks), device, num_programs)
 
 
 def _table_of(pairs: Pairs | PieceTable) -> PieceTable:
@@ -159,27 +158,19 @@ def _cut(runs: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _launch(
-    table: PieceTable,
-    columns: np.ndarray | tuple[torch.Tensor | None, ...],
-    shape: tuple[int, int],
-    device: torch.device,
-    num_programs: int | None,
+    table: PieceTable, columns: tuple[Column, ...], shape: tuple[int, int], device: torch.device, max_grid: int | None
 ) -> None:
-    """Launch over ``shape`` = (chunks, places for blocks in each).
-
-    ``columns`` are the chunks' sources, destinations and lengths; on the host they travel with the pieces, at once.
-    """
+    """Launch over ``shape`` = (chunks, places for blocks in each); columns: sources, destinations, lengths."""
     num_chunks, chunk_blocks = shape
-    if num_chunks == 0 or table.piece_bytes == 0:
-        return
     joined = chunk_blocks > 1 and table.back_to_back
-    longest_bytes = table.piece_bytes * (chunk_blocks if joined else 1)
+    places, longest_bytes = (1, table.piece_bytes * chunk_blocks) if joined else (chunk_blocks, table.piece_bytes)
     word_bytes = min(table.align, 8)
     tile_bytes = min(TILE_BYTES, word_bytes * triton.next_power_of_2(longest_bytes // word_bytes))
-    num_tiles = -(-longest_bytes // tile_bytes)
-    places = 1 if joined else chunk_blocks
+    num_tiles = -(-longest_bytes // max(tile_bytes, 1))
     num_items = num_chunks * places * len(table.rows) * num_tiles
-    grid = min(num_items, num_programs or num_items, MAX_INT32)
+    if num_items == 0:
+        return
+    grid = min(num_items, MAX_INT32, num_items if max_grid is None else max_grid)
     with launching(device):
         pieces, src_starts, dst_starts, lengths = _upload(table.rows, columns, device)
         _copy_kernel[(grid,)](
@@ -202,10 +193,14 @@ def _launch(
         )
 
 
-def _upload(
-    rows: np.ndarray, columns: np.ndarray | tuple[torch.Tensor | None, ...], device: torch.device
-) -> tuple[torch.Tensor | None, ...]:
-    if isinstance(columns, tuple):
-        return upload(rows, device), *columns
-    packed = upload(np.concatenate([rows.ravel(), columns.ravel()]), device)
-    return torch.split(packed, [rows.size, *[columns.shape[1]] * len(columns)])
+def _upload(rows: np.ndarray, columns: tuple[Column, ...], device: torch.device) -> tuple[torch.Tensor | None, ...]:
+    """The rows and the columns on ``device``; those on the host travel in one upload."""
+    hosted = [rows.ravel(), *(column for column in columns if isinstance(column, np.ndarray))]
+    # Of even length, so that each begins at a multiple of 16 bytes.
+    sizes = [len(array) + len(array) % 2 for array in hosted]
+    packed = np.zeros(sum(sizes), dtype=np.int64)
+    for array, end, size in zip(hosted, np.cumsum(sizes).tolist(), sizes, strict=True):
+        packed[end - size : end - size + len(array)] = array
+    pieces, *uploaded = torch.split(upload(packed, device), sizes)
+    remaining = iter(uploaded)
+    return pieces, *(next(remaining) if isinstance(column, np.ndarray) else column for column in columns)

@@ -51,29 +51,45 @@ class PieceTable:
         Args:
             pairs: at least one; all tensors have one dtype and, but for dim 0, one shape.
         """
-        first_dim = _first_contiguous_dim([tensor for pair in pairs for tensor in pair])
-        rows = np.concatenate(
-            [np.stack([*_columns(src, first_dim), *_columns(dst, first_dim)], 1) for src, dst in pairs]
-        )
-        sample = pairs[0][0]
-        piece_bytes = sample.shape[first_dim:].numel() * sample.element_size()
-        return cls(rows, piece_bytes, int(np.gcd.reduce([*rows.flat, piece_bytes, MAX_ALIGN])))
+        shape, element = pairs[0][0].shape, pairs[0][0].element_size()
+        sides = [[(tensor.data_ptr(), tensor.stride()) for tensor in side] for side in zip(*pairs, strict=True)]
+        first_dim = _first_contiguous_dim(shape, {strides for side in sides for _, strides in side})
+        columns = [column for side in sides for column in _columns(side, shape, first_dim, element)]
+        rows = np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, 4)
+        piece_bytes = shape[first_dim:].numel() * element
+        bits = int(np.bitwise_or.reduce(rows, axis=None)) | piece_bytes | MAX_ALIGN
+        return cls(rows, piece_bytes, bits & -bits)
 
 
-def _first_contiguous_dim(tensors: list[torch.Tensor]) -> int:
-    """The first dim (1 at the least) from which on every one of the tensors is contiguous."""
-    shape, piece = tensors[0].shape, 1
+def _first_contiguous_dim(shape: torch.Size, all_strides: set[tuple[int, ...]]) -> int:
+    """The first dim (1 at the least) from which on memory of each of these strides is contiguous."""
+    piece = 1
     for dim in range(len(shape) - 1, 0, -1):
-        if shape[dim] != 1 and any(tensor.stride(dim) != piece for tensor in tensors):
+        if shape[dim] != 1 and any(strides[dim] != piece for strides in all_strides):
             return dim + 1
         piece *= shape[dim]
     return 1
 
 
-def _columns(tensor: torch.Tensor, first_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Addresses of block 0's pieces and the block stride beside each, in bytes."""
+def _columns(
+    side: list[tuple[int, tuple[int, ...]]], shape: torch.Size, first_dim: int, element: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Addresses ``[num_tensors, num_pieces]`` and block strides ``[num_tensors, 1]`` of one side, in bytes.
+
+    A tensor is given as its address and its strides in elements.
+    """
+    addresses = np.array([[address] for address, _ in side])
+    strides = [strides for _, strides in side]
+    if first_dim > 1:
+        # A foreign engine's layers are many tensors, of one or two kinds of strides.
+        offsets = {kind: _offsets(kind, shape, first_dim) * element for kind in set(strides)}
+        addresses = addresses + np.array([offsets[kind] for kind in strides])
+    return addresses, np.array([[kind[0] * element] for kind in strides])
+
+
+def _offsets(strides: tuple[int, ...], shape: torch.Size, first_dim: int) -> np.ndarray:
+    """Offsets of a block's pieces from its first one, in elements."""
     offsets = np.zeros(1, dtype=np.int64)
     for dim in range(1, first_dim):
-        offsets = np.add.outer(offsets, np.arange(tensor.shape[dim]) * tensor.stride(dim)).ravel()
-    addresses = tensor.data_ptr() + offsets * tensor.element_size()
-    return addresses, np.full_like(addresses, tensor.stride(0) * tensor.element_size())
+        offsets = np.add.outer(offsets, np.arange(shape[dim]) * strides[dim]).ravel()
+    return offsets
