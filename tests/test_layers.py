@@ -61,7 +61,7 @@ def imports_when_loaded(module):
 
 
 def folders_of(names):
-    return {name.split(".")[1] for name in names if re.match(r"fastswitch\.\w", name)}
+    return {name.split(".")[1] for name in names if re.match(r"fastswitch\.[a-z]", name)}
 
 
 def tops_of(names):

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from fastswitch.engine.experiment import Experiment
-from fastswitch.engine.measure import default_link, measure_speeds, raw_copy_ms
+from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
 from fastswitch.engine.model_executor import kv_layout
 from fastswitch.engine.models import LoadedModel, load_model
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.runs import EngineSpec, choose_runs
-from fastswitch.engine.usage import UsageError
+from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workloads import Workload, plan_arrivals, read_workload, select, synthetic_workload
 from fastswitch.memory import KVLayout
 from fastswitch.sched import (
@@ -36,9 +36,9 @@ def prepare(options: BenchOptions) -> Experiment:
         WorkloadError: the workload is.
         RefusedModelError: the model is.
     """
-    runs = choose_runs(options.runs)
+    runs = choose_runs(options.runs, options.device)
     for path in (options.json, options.plot):
-        _check_writable(path)
+        check_writable(path)
     model = load_model(
         options.model,
         device=options.device,
@@ -77,7 +77,9 @@ def prepare(options: BenchOptions) -> Experiment:
         evictor=SwapOut if options.evictor == "swap-out" else Recompute,
         check=options.check,
     )
-    return Experiment(options, model, workload, plan, speeds, spec, runs, raw_copy_ms(layout, model.model.device))
+    on = model.model.device
+    raw_ms, call_us = raw_copy_ms(layout, on), per_block_call_us(layout, on)
+    return Experiment(options, model, workload, plan, speeds, spec, runs, raw_ms, call_us)
 
 
 def load_workload(options: BenchOptions, model: LoadedModel) -> Workload:
@@ -132,17 +134,3 @@ def _ranker(options: BenchOptions) -> Ranker:
         return FCFS()
     pattern = RandomPriorities if options.priority == "random" else MarkovPriorities
     return PriorityTrace(pattern(options.seed), options.frequency)
-
-
-def _check_writable(path: Path | None) -> None:
-    """Refuse an output that cannot be written, before any work is done."""
-    if path is None:
-        return
-    existed = path.exists()
-    try:
-        with path.open("ab"):
-            pass
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another path") from error
-    if not existed:
-        path.unlink()

@@ -1,4 +1,4 @@
-"""The command line: ``fastswitch bench`` and ``fastswitch generate``.
+"""The command line: ``fastswitch bench``, ``generate`` and ``calibrate``.
 
 Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so
 far).
@@ -24,7 +24,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fastswitch",
-    help="KV-cache context switching for LLM serving: compare ways to switch requests, or generate text.",
+    help="KV-cache context switching for LLM serving: compare ways to switch requests, generate text, measure copies.",
     add_completion=False,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
@@ -96,6 +96,18 @@ def generate(
     from fastswitch.engine.generate import generate_text
 
     generate_text(model, prompt, max_new_tokens=max_new_tokens, device=device, dtype=dtype)
+
+
+@app.command(epilog="Example: fastswitch calibrate --plot costs.png")
+def calibrate(
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU if there is one")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the table here")] = None,
+    plot: Annotated[Path | None, typer.Option(help="write a PNG of the crossovers here")] = None,
+) -> None:
+    """Measure what the ways of copying cost on this machine, and remember it for --runs fastswitch."""
+    from fastswitch.engine.calibrate_command import run_calibrate
+
+    run_calibrate(device=device, json_path=json, plot_path=plot, command=shlex.join(["fastswitch", *sys.argv[1:]]))
 
 
 def main() -> None:

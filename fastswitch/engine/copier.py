@@ -17,7 +17,8 @@ from fastswitch.engine.clock import Clock
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.streams import Event, Stream, Streams
 from fastswitch.engine.swaps import SwapReport
-from fastswitch.kernels import TRANSFERS
+from fastswitch.engine.ways import way_of
+from fastswitch.kernels import Transfer
 from fastswitch.memory import SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
 
@@ -40,35 +41,32 @@ class Submission:
 
 
 class Copier:
-    """Copies jobs between two pools in one way.
+    """Copies jobs between two pools.
 
     Args:
         device_pool: the device's memory.
         host_pool: the host's; same bytes in a block.
-        way: how bytes cross, a key of ``fastswitch.kernels.TRANSFERS``.
+        transfer: how bytes cross: a key of ``fastswitch.kernels.TRANSFERS``; ``"chosen"``, for each job the cheapest;
+            or a `Transfer` of one's own.
         link: what a job costs on an emulated link; None where the link is real.
         clock: time.
 
     Raises:
-        ValueError: if the way is unknown, the pools' blocks differ in bytes, or the pools in order.
+        ValueError: if the way is unknown, not possible on the device, or not between these pools.
     """
 
     def __init__(
-        self, device_pool: KVPool, host_pool: KVPool, way: str, link: EmulatedLink | None, clock: Clock
+        self,
+        device_pool: KVPool,
+        host_pool: KVPool,
+        transfer: str | Transfer,
+        link: EmulatedLink | None,
+        clock: Clock,
     ) -> None:
-        if way not in TRANSFERS:
-            raise ValueError(f"unknown transfer {way!r}: known are {', '.join(sorted(TRANSFERS))}")
-        device, host = device_pool.layout, host_pool.layout
-        if device.block_bytes != host.block_bytes:
-            sizes = f"{device.block_bytes} on the device, {host.block_bytes} on the host"
-            raise ValueError(f"blocks must have the same bytes: {sizes}")
-        if device.order != host.order:
-            raise ValueError(f"{way} copies between pools of one order, got {device.order} and {host.order}")
+        self._way_of = way_of(transfer, device_pool, host_pool, link)
         self._planes = {SwapDirection.SWAP_OUT: (device_pool.planes, host_pool.planes)}
         self._planes[SwapDirection.SWAP_IN] = (host_pool.planes, device_pool.planes)
-        self._layout = device
-        self._transfer = TRANSFERS[way]
-        self._way = way
+        self._layout = device_pool.layout
         self._link = link
         self._clock = clock
 
@@ -84,20 +82,21 @@ class Copier:
         """Enqueue the job's copies on ``stream``; returns when they are enqueued (on a CPU: done)."""
         job = submission.job
         source, destination = self._planes[job.direction]
+        way, transfer = self._way_of(job.direction, job.runs)
         queue_s = self._clock.now() - submission.submitted_s
         stream.wait(submission.compute_done)
         copy_start = stream.record()
         try:
-            count = stream.run(lambda: self._transfer(source, destination, job.runs))
+            count = stream.run(lambda: transfer(source, destination, job.runs))
         except BaseException:
             stream.record().synchronize()
             raise
         if self._link is not None:
             layout = self._layout
-            self._clock.sleep(self._link.cost_s(self._way, job.runs, layout.pieces_per_block, layout.piece_bytes))
+            self._clock.sleep(self._link.cost_s(way, job.runs, layout.pieces_per_block, layout.piece_bytes))
         copy_done = stream.record()
-        return SwapReport(job, self._way, count.num_bytes, count.copies, count.calls, queue_s, copy_start, copy_done)
+        return SwapReport(job, way, count.num_bytes, count.copies, count.calls, queue_s, copy_start, copy_done)
 
     def failure(self, submission: Submission, error: BaseException) -> SwapReport:
         """The report of a job that did not make it."""
-        return SwapReport(submission.job, self._way, error=error)
+        return SwapReport(submission.job, "failed", error=error)

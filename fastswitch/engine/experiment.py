@@ -18,7 +18,7 @@ from fastswitch.engine.metrics import latency_samples, speedup, tail, tokens_sha
 from fastswitch.engine.models import LoadedModel
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.replay import Replay
-from fastswitch.engine.runs import RUNS, EngineSpec, RunSpec, build_engine
+from fastswitch.engine.runs import RUNS, EngineSpec, RunSpec, build_engine, why_no_run
 from fastswitch.engine.workloads import ArrivalPlan, Workload
 from fastswitch.memory import KVOverTime
 
@@ -38,6 +38,7 @@ class Experiment:
         spec: what the runs share.
         runs: which, in order.
         raw_copy_ms: what a swap's copies really cost here.
+        per_block_call_us: what one call of ``per_block`` costs to issue on a GPU; None on a CPU.
         results: one JSON object a finished run.
         turn_tokens: run name |-> generated tokens by (conversation, turn).
         samples: run name |-> latency samples in seconds by metric, for plots.
@@ -51,6 +52,7 @@ class Experiment:
     spec: EngineSpec
     runs: list[RunSpec]
     raw_copy_ms: dict[str, float]
+    per_block_call_us: float | None = None
     results: list[dict[str, Any]] = field(default_factory=list)
     turn_tokens: dict[str, dict[tuple[int, int], list[int]]] = field(default_factory=dict)
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -74,6 +76,8 @@ class Experiment:
             },
             "link": None if link is None else {"emulated": True, "call_us": link.call_us, "gbps": link.gbps},
             "raw_copy_ms": self.raw_copy_ms,
+            "per_block_call_us": self.per_block_call_us,
+            "left_out": self.left_out(),
             "pools": {
                 "block_size": self.spec.layout.block_size,
                 "device_blocks": self.spec.device_blocks,
@@ -84,6 +88,13 @@ class Experiment:
             "runs": self.results,
             "speedup": _speedups(self.results),
         }
+
+    def left_out(self) -> dict[str, str]:
+        """Runs that were not asked for by name and cannot be made here |-> why."""
+        if self.options.runs is not None:
+            return {}
+        reasons = {name: why_no_run(run, self.options.device) for name, run in RUNS.items()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def same_tokens(self) -> bool:
         """Whether all finished runs gave the same tokens."""

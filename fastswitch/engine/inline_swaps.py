@@ -14,6 +14,7 @@ from fastswitch.engine.copier import Copier
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.streams import Streams, streams_for
 from fastswitch.engine.swaps import SwapReport
+from fastswitch.kernels import Transfer
 from fastswitch.memory import SwapJob
 from fastswitch.memory.pool import KVPool
 
@@ -25,8 +26,9 @@ class InlineSwaps:
 
     Args:
         device_pool: the device's KV.
-        host_pool: the host's KV, in the same order.
-        transfer: a key of ``fastswitch.kernels.TRANSFERS``.
+        host_pool: the host's KV; in the other order only `TRANSPOSING` ways go.
+        transfer: a key of ``fastswitch.kernels.TRANSFERS``; ``"chosen"``, for each job the cheapest here; or a
+            `Transfer` of one's own.
         link: what a job costs on an emulated link; None where the link is real.
         clock: time, shared with the engine.
         streams: where work is enqueued; by default those of the device pool's device.
@@ -40,7 +42,7 @@ class InlineSwaps:
         device_pool: KVPool,
         host_pool: KVPool,
         *,
-        transfer: str = "per_run",
+        transfer: str | Transfer = "per_run",
         link: EmulatedLink | None = None,
         clock: Clock | None = None,
         streams: Streams | None = None,

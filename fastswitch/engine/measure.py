@@ -23,11 +23,12 @@ from fastswitch.kernels import TRANSFERS
 from fastswitch.memory import KVLayout
 from fastswitch.memory.pool import KVPool
 
-__all__ = ["Speeds", "default_link", "measure_speeds", "raw_copy_ms"]
+__all__ = ["Speeds", "default_link", "measure_speeds", "per_block_call_us", "raw_copy_ms"]
 
 DECODE_BATCH = 8
 SWAP_TOKENS = 500
 REPEATS = 15
+ISSUED_CALLS = 512
 
 # Llama-3-8B on an A10, bf16: 128 KiB of KV a token over 80 % of PCIe 4.0 x16 (32 GB/s a way); an iteration reads
 # 16.06 GB of weights at 80 % of 600 GB/s and takes 3 ms besides (docs/design.md, declared assumptions).
@@ -106,6 +107,28 @@ def raw_copy_ms(layout: KVLayout, device: torch.device) -> dict[str, float]:
                 lambda transfer=transfer, s=source, d=destination, r=runs: _copy(transfer, s, d, r, device)  # type: ignore[misc]
             )
     return result
+
+
+def per_block_call_us(layout: KVLayout, device: torch.device) -> float | None:
+    """Microseconds to issue one memcpy of a block's piece, as ``per_block`` does in layer-major order; None on a CPU.
+
+    Few enough are issued that the stream's queue, of about a thousand, does not fill.
+    """
+    if device.type != "cuda":
+        return None
+    layer_major = replace(layout, order="layer_major")
+    num_blocks = max(1, ISSUED_CALLS // layer_major.pieces_per_block)
+    pools = KVPool(layer_major, num_blocks, device), KVPool(layer_major, num_blocks, pinned=True)
+    source, destination = (pool.planes for pool in pools)
+    runs = np.array([[0, 0, num_blocks]], np.int64)
+    clock, seconds = RealClock(), []
+    for _ in range(REPEATS):
+        torch.cuda.synchronize(device)
+        start = clock.now()
+        count = TRANSFERS["per_block"](source, destination, runs)
+        seconds.append((clock.now() - start) / count.calls)
+    torch.cuda.synchronize(device)
+    return statistics.median(seconds) * 1e6
 
 
 def _copy(

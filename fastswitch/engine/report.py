@@ -17,6 +17,8 @@ __all__ = ["LATENCIES", "print_report"]
 
 LATENCIES = (("ttft_s", "TTFT"), ("tbt_s", "TBT"), ("tbt_resident_s", "resident TBT"))
 
+MOST_CALL_US = 3.0  # of one memcpy, issued from C: what costs more is not how an engine does it
+
 LEGEND = (
     "TTFT: from a turn's arrival to its first token. TBT: between tokens of a turn; resident: only while it stayed on "
     "the device. out, in: swaps; clean: evictions without a copy; drops: victims recomputed; reused: tokens that an "
@@ -36,6 +38,8 @@ def print_report(experiment: Experiment, console: Console) -> None:
     console.print(LEGEND, highlight=False)
     _print_speedup(console, result["speedup"])
     console.print(_raw_copy_line(result["raw_copy_ms"]), highlight=False)
+    for line in _caveats(result):
+        console.print(line, highlight=False)
     for line in _verdicts(experiment, runs):
         console.print(line, highlight=False)
 
@@ -113,6 +117,19 @@ def _raw_copy_line(raw: Mapping[str, float]) -> str:
     return "raw copies of a 500-token swap-out on this machine, nothing emulated: " + ", ".join(
         f"{name} {ms:.3f} ms" for name, ms in raw.items()
     )
+
+
+def _caveats(result: Mapping[str, Any]) -> list[str]:
+    lines = [f"run {name} left out: {reason}" for name, reason in result["left_out"].items()]
+    call_us = result["per_block_call_us"]
+    if call_us is not None:
+        void = (
+            ""
+            if call_us <= MOST_CALL_US
+            else f", above {MOST_CALL_US:g}: runs that copy block by block are no baseline"
+        )
+        lines.append(f"a memcpy of per_block is issued in {call_us:.2f} us{void}")
+    return lines
 
 
 def _verdicts(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,11 +20,13 @@ from fastswitch.engine.model_executor import ModelExecutor
 from fastswitch.engine.models import LoadedModel
 from fastswitch.engine.swap import SwapCoordinator
 from fastswitch.engine.usage import UsageError
+from fastswitch.engine.ways import CHOSEN
+from fastswitch.kernels import why_not
 from fastswitch.memory import BlockAllocator, BlockGroupAllocator, KVCacheManager, KVLayout, PagedAllocator
 from fastswitch.memory.pool import KVPool
 from fastswitch.sched import Evictor, Packer, Ranker, Recompute, Scheduler, TokenAccountant
 
-__all__ = ["RUNS", "EngineSpec", "RunSpec", "build_engine", "choose_runs"]
+__all__ = ["RUNS", "EngineSpec", "RunSpec", "build_engine", "choose_runs", "why_no_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class RunSpec:
         name: its name in tables and JSON.
         allocator: ``paged`` or ``groups``, on both tiers.
         order: of the pools, ``block_major`` or ``layer_major``.
-        way: how bytes cross; None where nothing is copied and victims are recomputed.
+        way: how bytes cross, ``chosen`` for each job; None where nothing is copied and victims are recomputed.
         asynchronous: copies run on the coordinator's threads, swap-ins overlap or are waited for; else on the engine's.
         reuse: host copies are kept.
         idea: what the row stands for, in a few words.
@@ -56,27 +58,38 @@ RUNS = {
         RunSpec("recompute", "paged", "block_major", None, False, False, "drop victims and recompute: vLLM v1, SGLang"),
         RunSpec("vllm_0_3", "paged", "layer_major", "per_block", False, False, "swap block by block, layer by layer"),
         RunSpec("cross_layer", "paged", "block_major", "per_block", False, False, "all layers of a block in one piece"),
+        RunSpec("modern", "paged", "block_major", "batched", True, True, "and one batch a job, on threads, copy kept"),
         RunSpec("+groups", "groups", "layer_major", "per_run", False, False, "block groups: one copy a run and layer"),
         RunSpec("+async", "groups", "layer_major", "per_run", True, False, "and copies on threads of their own"),
         RunSpec("paper", "groups", "layer_major", "per_run", True, True, "and host copies kept: the paper's system"),
-        RunSpec("fastswitch", "groups", "block_major", "per_run", True, True, "and all layers of a block in one piece"),
+        RunSpec("fastswitch", "groups", "block_major", "chosen", True, True, "and whole blocks, each job its best way"),
     )
 }
 
 
-def choose_runs(names: str | None) -> list[RunSpec]:
-    """The rows named in a comma-separated list, in its order; all of them for None.
+def choose_runs(names: str | None, device: str = "cpu") -> list[RunSpec]:
+    """The rows named in a comma-separated list, in its order; for None all that this machine can make.
 
     Raises:
-        UsageError: if a name is unknown or none is given.
+        UsageError: if a name is unknown, none is given, or one that is named needs what is not there.
     """
     if names is None:
-        return list(RUNS.values())
+        return [run for run in RUNS.values() if why_no_run(run, device) is None]
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in RUNS]
     if unknown or not wanted:
         raise UsageError(f"unknown run {', '.join(unknown) or names!r}: known are {', '.join(RUNS)}")
-    return [RUNS[name] for name in dict.fromkeys(wanted)]
+    runs = [RUNS[name] for name in dict.fromkeys(wanted)]
+    for run in runs:
+        reason = why_no_run(run, device)
+        if reason is not None:
+            raise UsageError(f"run {run.name}: {reason}")
+    return runs
+
+
+def why_no_run(run: RunSpec, device: str) -> str | None:
+    """Why a run cannot be made with pools on ``device``, with the way out; None if it can."""
+    return None if run.way in (None, CHOSEN) else why_not(run.way, device)
 
 
 @dataclass(frozen=True, slots=True)

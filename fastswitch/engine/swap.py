@@ -29,6 +29,7 @@ from fastswitch.engine.copier import Copier, Submission
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.streams import Event, Stream, Streams, streams_for
 from fastswitch.engine.swaps import SwapReport
+from fastswitch.kernels import Transfer
 from fastswitch.memory import SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
 
@@ -140,8 +141,10 @@ class SwapCoordinator:
 
     Args:
         device_pool: the device's KV.
-        host_pool: the host's KV, in the same order; pinned where the device is a GPU, or copies are not asynchronous.
-        transfer: a key of ``fastswitch.kernels.TRANSFERS``.
+        host_pool: the host's KV; in the other order only `TRANSPOSING` ways go. Pinned where the device is a GPU,
+            or copies are not asynchronous.
+        transfer: a key of ``fastswitch.kernels.TRANSFERS``; ``"chosen"``, for each job the cheapest here; or a
+            `Transfer` of one's own.
         link: what a job costs on an emulated link; None where the link is real.
         clock: time, shared with the engine.
         streams: where work is enqueued; by default those of the device pool's device.
@@ -155,7 +158,7 @@ class SwapCoordinator:
         device_pool: KVPool,
         host_pool: KVPool,
         *,
-        transfer: str = "per_run",
+        transfer: str | Transfer = "per_run",
         link: EmulatedLink | None = None,
         clock: Clock | None = None,
         streams: Streams | None = None,

@@ -23,7 +23,7 @@ class SwapReport:
 
     Attributes:
         job: what was asked for.
-        way: how the bytes crossed.
+        way: how the bytes crossed; ``failed`` or ``refused`` where they did not.
         num_bytes: bytes of the whole blocks moved.
         copies: contiguous pieces moved.
         calls: copy calls issued.

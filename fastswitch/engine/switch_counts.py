@@ -5,7 +5,9 @@ Ours; no peer reports it. Every count is of things that happened: a job when it 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastswitch.engine.swaps import SwapReport
 from fastswitch.memory import SwapDirection
@@ -44,7 +46,7 @@ class SwitchCounts:
         """The landed jobs of one direction."""
         return [report for report in self.reports if report.job.direction is direction]
 
-    def as_json(self, stall_s: float) -> dict[str, float | int | None]:
+    def as_json(self, stall_s: float) -> dict[str, Any]:
         """The ``switches`` object of a run."""
         swap_outs, swap_ins = self.of(SwapDirection.SWAP_OUT), self.of(SwapDirection.SWAP_IN)
         num_runs = sum(report.job.num_runs for report in self.reports)
@@ -62,6 +64,7 @@ class SwitchCounts:
             "runs": num_runs,
             "copies": sum(report.copies for report in self.reports),
             "calls": sum(report.calls for report in self.reports),
+            "ways": dict(sorted(Counter(report.way for report in self.reports).items())),
             "blocks_per_copy": num_blocks / num_runs if num_runs else None,
             "stall_s": stall_s,
             "queue_s": sum(report.queue_s for report in self.reports),

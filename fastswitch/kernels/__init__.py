@@ -11,16 +11,37 @@ from fastswitch.kernels.block_copy import (
     scatter_blocks,
     scatter_blocks_reference,
 )
+from fastswitch.kernels.choose_transfer import choose_transfer, transfer_costs
 from fastswitch.kernels.kv_write import write_kv, write_kv_reference
 from fastswitch.kernels.paged_attention import paged_attention, paged_attention_reference
-from fastswitch.kernels.transfer import TRANSFERS, Planes, Transfer, TransferCount, per_block, per_run
+from fastswitch.kernels.transfer import (
+    TRANSFERS,
+    TRANSPOSING,
+    Planes,
+    Transfer,
+    TransferCount,
+    batched,
+    per_block,
+    per_run,
+    staged,
+    why_not,
+    zero_copy,
+)
+from fastswitch.kernels.transfer_costs import DIRECTIONS, CopyDirection, TransferCosts, WayCost
 
 __all__ = [
+    "DIRECTIONS",
     "TRANSFERS",
+    "TRANSPOSING",
     "AttentionPlan",
+    "CopyDirection",
     "Planes",
     "Transfer",
+    "TransferCosts",
     "TransferCount",
+    "WayCost",
+    "batched",
+    "choose_transfer",
     "copy_blocks",
     "copy_blocks_reference",
     "gather_blocks",
@@ -31,6 +52,10 @@ __all__ = [
     "per_run",
     "scatter_blocks",
     "scatter_blocks_reference",
+    "staged",
+    "transfer_costs",
+    "why_not",
     "write_kv",
     "write_kv_reference",
+    "zero_copy",
 ]

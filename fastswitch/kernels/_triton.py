@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -19,7 +19,16 @@ try:
 except ImportError:
     triton = None
 
-__all__ = ["INTERPRETED", "launching", "takes_kernel", "upload"]
+__all__ = [
+    "INTERPRETED",
+    "cuda_device",
+    "kernel_device",
+    "launching",
+    "takes_kernel",
+    "triton_version",
+    "upload",
+    "why_no_kernel",
+]
 
 INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
 # The interpreter patches `triton.language` while it runs: two threads launching at once fail.
@@ -29,6 +38,34 @@ _INTERPRETER_LOCK = threading.Lock()
 def takes_kernel(device: torch.device) -> bool:
     """Whether tensors there run the Triton kernel: on CUDA, and in the interpreter on the CPU too."""
     return INTERPRETED or (triton is not None and device.type == "cuda")
+
+
+def cuda_device(tensors: Iterable[torch.Tensor]) -> torch.device | None:
+    """The CUDA device that holds any of the tensors; None if all of them are on the host."""
+    return next((tensor.device for tensor in tensors if tensor.is_cuda), None)
+
+
+def triton_version() -> str:
+    """Triton's version; ``none`` where it is not installed."""
+    return "none" if triton is None else str(triton.__version__)
+
+
+def kernel_device(tensors: Iterable[torch.Tensor], what: str) -> torch.device | None:
+    """As `cuda_device`, for ``what`` runs a kernel there.
+
+    Raises:
+        RuntimeError: if there is a CUDA device and no Triton.
+    """
+    device = cuda_device(tensors)
+    reason = why_no_kernel(what)
+    if device is not None and reason is not None:
+        raise RuntimeError(reason)
+    return device
+
+
+def why_no_kernel(what: str) -> str | None:
+    """Why ``what`` cannot run on a CUDA device, with the way out; None if Triton is there."""
+    return f"{what} needs Triton on a CUDA device: pip install triton" if triton is None else None
 
 
 @contextlib.contextmanager

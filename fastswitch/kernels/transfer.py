@@ -1,50 +1,57 @@
-"""The ways bytes cross between two tiers, written so that they can be compared: a call a block, or a call a run.
+"""The ways bytes cross between two tiers, written so that they can be compared.
 
 Layouts: a pool is a tuple of *planes*, contiguous tensors ``[num_blocks, plane_numel]``. A block-major pool is one
 plane; a layer-major pool has ``2 * num_layers``: layer 0 K, layer 0 V, layer 1 K, ... A *run* is a row (src_start,
 dst_start, num_blocks): blocks that are contiguous on both sides.
 
+| way | what is issued for a job | between orders |
+|---|---|---|
+| `per_block` | a memcpy a block and plane | |
+| `per_run` | a memcpy a run and plane | |
+| `batched` | one call of the driver that takes all of `per_run`'s copies | |
+| `zero_copy` | one launch of a kernel that reads or writes pinned host memory | yes |
+| `staged` | launches that gather into (scatter from) a device buffer, few large memcpys | yes |
+
 Paper: FastSwitch (arXiv 2411.18424) copies contiguous block groups where vLLM 0.3 copies single blocks.
-Ours:  on the host the calls are numpy's slice assignment, cheaper a call than ``Tensor.copy_`` (0.4 against 2.3 us for
-2 KiB, 2.3 against 4.0 us for 32 KiB, on one core), so that what is compared is the copies.
+Ours:  the other three, and that all keep one contract. On a CPU, `batched` is one call of numpy's indexing, `zero_copy`
+       is `copy_blocks`, `staged` gathers and copies; none of them has a link to be faster on.
 Invariants:
-1. `TransferCount.calls` is the number of copy calls that were issued, never a formula beside the loop.
+1. `TransferCount.calls` is the number of calls that were issued.
 2. Bytes move between equal dtypes only: nothing is converted.
 3. Nothing here waits: copies to and from a device are enqueued on the current stream, and the caller synchronises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from fastswitch.kernels._blocks import as_integers
+from fastswitch.kernels._memcpy import copy_each, current_stream, list_copies, slice_copies
+from fastswitch.kernels._memcpy_batch import copy_batch, why_no_batch
+from fastswitch.kernels._planes import Pairs, Planes, TransferCount, check_transfer, moved_bytes
+from fastswitch.kernels._runs import expand_runs
+from fastswitch.kernels._stacked import stack_planes
+from fastswitch.kernels._triton import cuda_device, why_no_kernel
+from fastswitch.kernels.staged import staged
+from fastswitch.kernels.zero_copy import zero_copy
 
-__all__ = ["TRANSFERS", "Planes", "Transfer", "TransferCount", "per_block", "per_run"]
-
-Planes = tuple[torch.Tensor, ...]
-# (src_start, dst_start, num_blocks): one copy call between two planes
-_CopyRun = Callable[[int, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TransferCount:
-    """What a transfer did.
-
-    Attributes:
-        num_bytes: bytes moved.
-        copies: contiguous pieces moved.
-        calls: copy calls issued.
-    """
-
-    num_bytes: int
-    copies: int
-    calls: int
+__all__ = [
+    "TRANSFERS",
+    "TRANSPOSING",
+    "Planes",
+    "Transfer",
+    "TransferCount",
+    "batched",
+    "per_block",
+    "per_run",
+    "staged",
+    "why_not",
+    "zero_copy",
+]
 
 
 class Transfer(Protocol):
@@ -55,97 +62,80 @@ class Transfer(Protocol):
 
         Args:
             src_planes: contiguous tensors ``[num_src_blocks, plane_numel]``, on the host or a device.
-            dst_planes: as many tensors ``[num_dst_blocks, plane_numel]`` of the same dtypes. To overlap copies with
-                computation the host's must be pinned.
-            runs: ``[n, 3]`` int64 of (src_start, dst_start, num_blocks); that destinations are disjoint is not checked.
+            dst_planes: as many tensors ``[num_dst_blocks, plane_numel]`` of the same dtypes; `TRANSPOSING` ways take
+                pools of different order too. Where a device takes part the host's must be pinned, and if they were
+                registered in pieces, no run may cross one (``fastswitch.memory.cut_runs``): the driver refuses it.
+            runs: ``[n, 3]`` integers (src_start, dst_start, num_blocks).
 
         Raises:
-            ValueError: if the planes or the shape of ``runs`` do not match.
+            ValueError: if the planes or the shape of ``runs`` do not match, a run has no block, or a block would be
+                written twice, or both read and written.
             TypeError: if dtypes differ or ``runs`` are no integers.
             IndexError: if a run leaves a pool.
+            RuntimeError: if the driver refuses a copy, or lacks what the way needs (`why_not`).
         """
         ...
 
 
 def per_block(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> TransferCount:
-    """One copy call a block and plane, as vLLM 0.3; arguments and errors as `Transfer`."""
-    _check(src_planes, dst_planes, runs)
-    blocks = [(s + i, d + i, 1) for s, d, num_blocks in runs.tolist() for i in range(num_blocks)]
-    return _issue(src_planes, dst_planes, blocks)
+    """One memcpy a block and plane, issued from C, as vLLM 0.3; arguments and errors as `Transfer`."""
+    pairs = check_transfer(src_planes, dst_planes, runs)
+    src_ids, dst_ids = expand_runs(runs)
+    return _each(pairs, np.stack([src_ids, dst_ids, np.ones_like(src_ids)], axis=1))
 
 
 def per_run(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> TransferCount:
-    """One copy call a run and plane, as FastSwitch; arguments and errors as `Transfer`."""
-    _check(src_planes, dst_planes, runs)
-    return _issue(src_planes, dst_planes, [tuple(run) for run in runs.tolist()])
+    """One memcpy a run and plane, issued from C, as FastSwitch; arguments and errors as `Transfer`."""
+    return _each(check_transfer(src_planes, dst_planes, runs), runs)
 
 
-TRANSFERS: Mapping[str, Transfer] = MappingProxyType({"per_block": per_block, "per_run": per_run})
+def batched(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> TransferCount:
+    """One call that takes every run of every plane; arguments and errors as `Transfer`.
+
+    On CUDA it is ``cuMemcpyBatchAsync``, which needs the extra ``cuda``, driver 12.8 and a stream that is not the
+    default one. On a CPU planes that are one memory, as a `KVPool`'s are, take one call of numpy's indexing together.
+    """
+    pairs = check_transfer(src_planes, dst_planes, runs)
+    if not len(runs):
+        return TransferCount(0, 0, 0)
+    copies = len(pairs) * len(runs)
+    device = cuda_device(pairs[0])
+    if device is not None:
+        copy_batch(list_copies(pairs, runs), current_stream(device))
+        return TransferCount(moved_bytes(pairs, runs), copies=copies, calls=1)
+    src_ids, dst_ids = expand_runs(runs)
+    stacks = stack_planes(pairs)
+    for src, dst in stacks:
+        dst[:, dst_ids] = src[:, src_ids]
+    return TransferCount(moved_bytes(pairs, runs), copies=copies, calls=len(stacks))
 
 
-def _issue(src_planes: Planes, dst_planes: Planes, pieces: list[tuple[int, int, int]]) -> TransferCount:
-    calls = num_bytes = 0
-    for block_bytes, copy_run in _plane_copiers(src_planes, dst_planes):
-        for src_start, dst_start, num_blocks in pieces:
-            copy_run(src_start, dst_start, num_blocks)
-            calls += 1
-            num_bytes += num_blocks * block_bytes
-    return TransferCount(num_bytes=num_bytes, copies=calls, calls=calls)
+TRANSFERS: Mapping[str, Transfer] = MappingProxyType(
+    {"per_block": per_block, "per_run": per_run, "batched": batched, "zero_copy": zero_copy, "staged": staged}
+)
+TRANSPOSING = ("zero_copy", "staged")  # the ways that copy between pools of different order
 
 
-def _plane_copiers(src_planes: Planes, dst_planes: Planes) -> Iterator[tuple[int, _CopyRun]]:
-    """For each plane the bytes of a block in it and the call that copies a run of them."""
-    for src, dst in zip(src_planes, dst_planes, strict=True):
-        on_host = src.device.type == "cpu" and dst.device.type == "cpu"
-        copy_run = _host_copier(src, dst) if on_host else _device_copier(src, dst)
-        yield src.shape[1] * src.element_size(), copy_run
+def why_not(way: str, device: torch.device | str) -> str | None:
+    """Why a way cannot be taken to and from a device, with the way out; None if it can.
+
+    Raises:
+        ValueError: if the way is not in `TRANSFERS`.
+    """
+    if way not in TRANSFERS:
+        raise ValueError(f"unknown transfer {way!r}: known are {', '.join(TRANSFERS)}")
+    if torch.device(device).type == "cpu":
+        return None
+    if way in TRANSPOSING:
+        return why_no_kernel(way)
+    return why_no_batch() if way == "batched" else None
 
 
-def _host_copier(src: torch.Tensor, dst: torch.Tensor) -> _CopyRun:
-    src_words, dst_words = as_integers(src).numpy(), as_integers(dst).numpy()
-
-    def copy_run(src_start: int, dst_start: int, num_blocks: int) -> None:
-        dst_words[dst_start : dst_start + num_blocks] = src_words[src_start : src_start + num_blocks]
-
-    return copy_run
-
-
-def _device_copier(src: torch.Tensor, dst: torch.Tensor) -> _CopyRun:
-    def copy_run(src_start: int, dst_start: int, num_blocks: int) -> None:
-        run = src.narrow(0, src_start, num_blocks)
-        dst.narrow(0, dst_start, num_blocks).copy_(run, non_blocking=True)
-
-    return copy_run
-
-
-def _check(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> None:
-    if len(src_planes) != len(dst_planes):
-        raise ValueError(f"src and dst must have as many planes, got {len(src_planes)} and {len(dst_planes)}")
-    for index, (src, dst) in enumerate(zip(src_planes, dst_planes, strict=True)):
-        _check_plane(src, dst, index)
-    if runs.ndim != 2 or runs.shape[1] != 3:
-        raise ValueError(f"runs must have shape [n, 3], got {list(runs.shape)}")
-    if not np.issubdtype(runs.dtype, np.integer):
-        raise TypeError(f"runs must be integers, got {runs.dtype}")
-    if runs.size and runs[:, 2].min() < 1:
-        raise ValueError(f"runs must have at least 1 block, got {runs[:, 2].min()}")
-    _check_range(src_planes, runs[:, 0], runs[:, 2], "src")
-    _check_range(dst_planes, runs[:, 1], runs[:, 2], "dst")
-
-
-def _check_plane(src: torch.Tensor, dst: torch.Tensor, index: int) -> None:
-    if src.dtype != dst.dtype:
-        raise TypeError(f"plane {index} must have one dtype on both sides, got {src.dtype} and {dst.dtype}")
-    if src.dim() != 2 or src.shape[1:] != dst.shape[1:]:
-        shapes = f"{list(src.shape)} and {list(dst.shape)}"
-        raise ValueError(f"plane {index} must be [num_blocks, plane_numel] with one plane_numel, got {shapes}")
-    if not (src.is_contiguous() and dst.is_contiguous()):
-        raise ValueError(f"plane {index} must be contiguous, got strides {src.stride()} and {dst.stride()}")
-
-
-def _check_range(planes: Planes, starts: np.ndarray, lengths: np.ndarray, name: str) -> None:
-    num_blocks = min((plane.shape[0] for plane in planes), default=0)
-    outside = np.flatnonzero((starts < 0) | (starts + lengths > num_blocks))
-    if outside.size:
-        start, end = starts[outside[0]], starts[outside[0]] + lengths[outside[0]]
-        raise IndexError(f"{name} runs must lie in [0, {num_blocks}), got [{start}, {end}) at run {outside[0]}")
+def _each(pairs: Pairs, runs: np.ndarray) -> TransferCount:
+    device = cuda_device(pairs[0]) if pairs else None
+    if device is None:
+        slice_copies(pairs, runs)
+    elif len(runs):
+        copy_each(list_copies(pairs, runs), current_stream(device))
+    copies = len(pairs) * len(runs)
+    return TransferCount(moved_bytes(pairs, runs), copies=copies, calls=copies)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from concurrent.futures import Future
 
 import numpy as np
 
-from fastswitch.engine import SwapReport, copier
-from fastswitch.kernels import TRANSFERS, per_run
+from fastswitch.engine import SwapReport
+from fastswitch.kernels import per_run
 from fastswitch.memory import KVLayout, SwapDirection
 from fastswitch.memory.pool import KVPool
 
@@ -140,14 +139,3 @@ class HeldSwaps:
 
     def close(self):
         pass
-
-
-@contextlib.contextmanager
-def transfers(**more):
-    """Have swaps know other transfers, by name."""
-    known = copier.TRANSFERS
-    copier.TRANSFERS = {**TRANSFERS, **more}
-    try:
-        yield
-    finally:
-        copier.TRANSFERS = known

@@ -15,7 +15,6 @@ from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.kernels import per_run
 from fastswitch.memory import BlockGroupAllocator, PagedAllocator
 from fastswitch.sched import PrefillFirst, Recompute, SwapOut
-from tests.engine.doubles import transfers
 from tests.engine.small_engine import check_answers, finish, make_engine
 
 DEVICE_BLOCKS, BLOCK_SIZE = 8, 2
@@ -229,8 +228,9 @@ class Unreliable:
         return per_run(src_planes, dst_planes, runs)
 
 
-def unreliable(swaps_class):
-    return lambda device_pool, host_pool: swaps_class(device_pool, host_pool, transfer="unreliable")
+def unreliable(swaps_class, seed, deadly_copy):
+    transfer = Unreliable(seed, deadly_copy)
+    return lambda device_pool, host_pool: swaps_class(device_pool, host_pool, transfer=transfer)
 
 
 def walk(engine, draws, *more_acts):
@@ -251,21 +251,20 @@ def walk(engine, draws, *more_acts):
 @pytest.mark.parametrize("seed", range(4))
 def test_walk_with_copies_that_fail(swaps_class, host_blocks, seed):
     deadly_copy = 12 if swaps_class is SwapCoordinator and seed == 3 else None
-    with transfers(unreliable=Unreliable(seed, deadly_copy)):
-        engine = make_engine(
-            device_blocks=DEVICE_BLOCKS,
-            block_size=BLOCK_SIZE,
-            host_blocks=host_blocks,
-            reuse=bool(seed % 2),
-            allocator=[BlockGroupAllocator, PagedAllocator][seed % 2],
-            swaps=unreliable(swaps_class),
-            frequency=1.0,
-            adaptive=AdaptiveSwap() if seed == 1 else None,
-        )
-        try:
-            walk(engine, random.Random(seed))
-        finally:
-            engine.swaps.close()
+    engine = make_engine(
+        device_blocks=DEVICE_BLOCKS,
+        block_size=BLOCK_SIZE,
+        host_blocks=host_blocks,
+        reuse=bool(seed % 2),
+        allocator=[BlockGroupAllocator, PagedAllocator][seed % 2],
+        swaps=unreliable(swaps_class, seed, deadly_copy),
+        frequency=1.0,
+        adaptive=AdaptiveSwap() if seed == 1 else None,
+    )
+    try:
+        walk(engine, random.Random(seed))
+    finally:
+        engine.swaps.close()
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -12,7 +12,7 @@ from fastswitch.engine import EmulatedLink, InlineSwaps, SwapCoordinator
 from fastswitch.kernels import per_block, per_run
 from fastswitch.memory import KVLayout, SegmentRange, SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
-from tests.engine.doubles import FakeClock, transfers
+from tests.engine.doubles import FakeClock
 from tests.engine.lazy_streams import LazyStreams, lazy_transfer
 
 OUT, IN = SwapDirection.SWAP_OUT, SwapDirection.SWAP_IN
@@ -59,16 +59,15 @@ class Gated:
 @pytest.fixture
 def gated():
     transfer = Gated()
-    with transfers(gated=transfer):
-        yield transfer
-        for gate in transfer.gates.values():
-            gate.set()
+    yield transfer
+    for gate in transfer.gates.values():
+        gate.set()
 
 
 @pytest.fixture
 def swaps(gated):
     device, host = make_pools()
-    with SwapCoordinator(device, host, transfer="gated") as coordinator:
+    with SwapCoordinator(device, host, transfer=gated) as coordinator:
         yield coordinator
         for gate in gated.gates.values():
             gate.set()
@@ -81,10 +80,7 @@ def swaps(gated):
 def lazy():
     streams = LazyStreams()
     device, host = make_pools()
-    with (
-        transfers(lazy=lazy_transfer),
-        SwapCoordinator(device, host, transfer="lazy", streams=streams) as coordinator,
-    ):
+    with SwapCoordinator(device, host, transfer=lazy_transfer, streams=streams) as coordinator:
         yield coordinator, streams, device, host
         streams.host_may_wait.set()
 
@@ -145,7 +141,7 @@ def test_a_job_that_fails_half_way_is_reported_when_its_copies_are_over():
         lazy_transfer(src_planes, dst_planes, runs)
         raise OSError("half-way")
 
-    with transfers(half=half), SwapCoordinator(device, host, transfer="half", streams=streams) as swaps:
+    with SwapCoordinator(device, host, transfer=half, streams=streams) as swaps:
         future = swaps.submit(make_job(0, IN))
         assert isinstance(future.exception(PATIENCE_S), OSError)
         device.fill([0], 5.0)  # the block is somebody else's now
@@ -165,7 +161,7 @@ def test_submit_copies_nothing_on_the_callers_thread(swaps, gated, direction):
     assert swaps.landed() == []
     gated.gates[0].set()
     report = future.result(PATIENCE_S)
-    assert (report.way, report.num_bytes, report.copies, report.calls) == ("gated", LAYOUT.block_bytes, 1, 1)
+    assert (report.way, report.num_bytes, report.copies, report.calls) == ("Gated", LAYOUT.block_bytes, 1, 1)
     assert gated.threads == [f"fastswitch-{'swap-out' if direction is OUT else 'swap-in'}"]
     assert swaps.landed() == [report]
     assert swaps.landed() == []
@@ -304,7 +300,7 @@ def test_inline_job_has_landed_on_return_and_its_seconds_are_stall():
 
 def test_inline_copy_that_raises_is_reported(gated):
     gated.errors[0] = OSError("the link broke")
-    swaps = InlineSwaps(*make_pools(), transfer="gated")
+    swaps = InlineSwaps(*make_pools(), transfer=gated)
     future = swaps.submit(make_job(0, OUT))
     assert future.exception(0) is gated.errors[0]
     assert [(report.job.job_id, report.error) for report in swaps.landed()] == [(0, gated.errors[0])]
@@ -330,10 +326,11 @@ def test_pools_that_do_not_fit_are_refused(swaps_class):
     other_order = KVPool(KVLayout(2, 1, 2, 2, "float64", "layer_major"), 4)
     with pytest.raises(ValueError, match=r"^blocks must have the same bytes: 128 on the device, 256 on the host$"):
         swaps_class(device, wide)
-    message = r"^per_block copies between pools of one order, got block_major and layer_major$"
-    with pytest.raises(ValueError, match=message):
+    orders = "^per_block copies between pools of one order, got block_major and layer_major"
+    with pytest.raises(ValueError, match=f"{orders}: use zero_copy, staged or chosen$"):
         swaps_class(device, other_order, transfer="per_block")
-    with pytest.raises(ValueError, match=r"^unknown transfer 'magic': known are per_block, per_run$"):
+    known = "per_block, per_run, batched, zero_copy, staged, chosen"
+    with pytest.raises(ValueError, match=f"^unknown transfer 'magic': known are {known}$"):
         swaps_class(device, device, transfer="magic")
 
 
@@ -359,9 +356,24 @@ def test_emulated_link_refuses_what_it_does_not_know():
         EmulatedLink(-1, 1.0)
     with pytest.raises(ValueError, match=r"^gbps must be positive, got 0$"):
         EmulatedLink(1.0, 0)
-    message = r"^the emulated link knows the cost of per_block and per_run, not of 'staged'$"
-    with pytest.raises(ValueError, match=message):
-        EmulatedLink(1.0, 1.0).cost_s("staged", np.array([[0, 0, 1]]), 1, 1)
+    with pytest.raises(ValueError, match=r"^the emulated link does not know the cost of 'magic'$"):
+        EmulatedLink(1.0, 1.0).cost_s("magic", np.array([[0, 0, 1]]), 1, 1)
+
+
+def test_emulated_link_costs_of_the_ways_that_take_a_whole_job():
+    runs = np.array([[0, 4, 3], [9, 0, 1]], np.int64)
+    link = EmulatedLink(call_us=10.0, gbps=2.0)
+    # 4 blocks x 2 pieces x 100 kB cross in 400 us, and a batch of 4 entries takes 12.4 us to prepare
+    assert link.cost_s("batched", runs, 2, 100_000) == pytest.approx(400e-6)
+    assert link.cost_s("batched", runs, 2, 100) == pytest.approx(12.4e-6)
+    assert link.cost_s("zero_copy", runs, 2, 100_000) == pytest.approx(10e-6 + 500e-6)
+    gather_s = 800_000 / (2e9 * 600 / 64)
+    assert link.cost_s("staged", runs, 2, 100_000) == pytest.approx(10e-6 + gather_s + 400e-6)
+    # two pieces of 32 MiB and the rest of a call's length
+    runs = np.array([[0, 0, 2 * 32 * 1024 + 1]])
+    gather_s = (2 * 2**25 + 1024) / (2e9 * 600 / 64)
+    assert link.cost_s("staged", runs, 1, 1024) == pytest.approx(10e-6 + gather_s + 2 * 2**25 / 2e9 + 10e-6)
+    assert link.cost_s("staged", np.empty((0, 3), np.int64), 1, 1024) == 0.0
 
 
 @pytest.mark.parametrize("order", ["block_major", "layer_major"])
