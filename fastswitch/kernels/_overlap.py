@@ -89,5 +89,5 @@ def _check_apart(
     meet = np.flatnonzero((behind < len(written)) & (written[candidates] < src_starts + lengths))
     if meet.size:
         block = max(int(src_starts[meet[0]]), int(written[candidates[meet[0]]]))
-        which = f"block {block} of {names[0]}, which is block {block - shift} of {names[1]}"
+        which = f"block {block} of {names[0]}, block {block - shift} of {names[1]}"
         raise ValueError(f"{' and '.join(names)} share memory: no block may be both read and written, got {which}")

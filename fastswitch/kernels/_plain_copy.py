@@ -68,7 +68,7 @@ def _copy_ids_on_host(src: torch.Tensor, dst: torch.Tensor, src_ids: Ids, dst_id
     for start in range(0, num_blocks, step):
         part = slice(start, start + step)
         read = part if src_ids is None else np.asarray(src_ids[part])
-        if gathers:
+        if gathers and isinstance(read, np.ndarray):
             # Any other mode would take a temporary; ids are in range.
             np.take(source, read, axis=0, out=destination[part], mode="clip")
         else:
