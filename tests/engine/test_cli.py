@@ -351,3 +351,34 @@ def test_a_failing_copy_is_counted_and_changes_no_token(run, monkeypatch, tmp_pa
     runs = json.loads((tmp_path / "o").read_text())["runs"]
     assert sum(entry["switches"]["failed"] for entry in runs) == len(failed)
     assert "copies failed; their requests were recomputed" in out
+
+
+def test_calibrate_prints_what_copies_cost_and_which_is_cheapest(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    status, out, err = run("calibrate", "--device", "cpu", "--json", tmp_path / "c.json", "--plot", tmp_path / "c.png")
+    assert (status, err) == (0, "")
+    for way in ("per_run", "batched", "zero_copy", "staged"):
+        assert way in out
+    assert "the cheapest way, by copies in a job" in out
+    result = json.loads((tmp_path / "c.json").read_text())
+    assert set(result["ways"]) == {"device_to_host", "host_to_device"}
+    assert result["environment"]["gpu"] is None
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "cache" / "fastswitch").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "tpu"], "--device must be cpu or cuda, got 'tpu'"),
+        (["--plot", "costs.pdf"], "--plot must name a .png file, got costs.pdf"),
+        (["--json", "/no/such/folder/c.json"], "cannot write /no/such/folder/c.json: No such file or directory"),
+    ],
+)
+def test_calibrate_refuses_in_one_line(run, options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("calibrate", *options)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"fastswitch: {message}")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -104,10 +104,10 @@ def serve(engine, checker):
     raise AssertionError("the engine has not come to an end")
 
 
-def run(name, swaps_class, *, allocator, order, way, reuse, evictor, packer=None):
+def run(name, swaps_class, *, allocator, order, way, reuse, evictor, host_order=None, packer=None):
     model, layout = routed(name)
-    layout = replace(layout, order=order)
-    device_pool, host_pool = KVPool(layout, DEVICE_BLOCKS), KVPool(layout, HOST_BLOCKS)
+    device_pool = KVPool(replace(layout, order=order), DEVICE_BLOCKS)
+    host_pool = KVPool(replace(layout, order=host_order or order), HOST_BLOCKS)
     kv = KVCacheManager(
         PoisoningAllocator(allocator(DEVICE_BLOCKS), device_pool),
         PoisoningAllocator(allocator(HOST_BLOCKS), host_pool),
@@ -160,6 +160,39 @@ def test_switched_requests_equal_generate(name, way):
     assert switches["swap_ins"] > 10
     assert (switches["drops"], switches["failed"], switches["recomputed_tokens"]) == (0, 0, 0)
     assert (switches["reused_tokens"] > 0) == reuse
+    assert num_compared > 200
+
+
+@pytest.mark.parametrize(
+    ("way", "order", "host_order"),
+    [
+        ("batched", "block_major", None),
+        ("batched", "layer_major", None),
+        ("zero_copy", "block_major", None),
+        ("zero_copy", "block_major", "layer_major"),
+        ("staged", "layer_major", None),
+        ("staged", "layer_major", "block_major"),
+        ("staged", "block_major", "layer_major"),
+        ("chosen", "layer_major", None),
+        ("chosen", "layer_major", "block_major"),
+    ],
+)
+def test_whole_jobs_and_jobs_between_orders_equal_generate(way, order, host_order, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where `chosen` keeps what it measured
+    answers, switches, num_compared = run(
+        "llama",
+        SwapCoordinator,
+        allocator=BlockGroupAllocator,
+        order=order,
+        host_order=host_order,
+        way=way,
+        reuse=True,
+        evictor=SwapOut(),
+    )
+    assert answers == generated("llama")
+    assert (switches["drops"], switches["failed"]) == (0, 0)
+    assert sum(switches["ways"].values()) == switches["swap_outs"] + switches["swap_ins"] > 20
+    assert way in (*switches["ways"], "chosen")
     assert num_compared > 200
 
 
