@@ -24,6 +24,16 @@ SHAPES: dict[str, dict[str, int | float]] = {
         "max_position_embeddings": 131072,
         "rope_theta": 500000.0,
     },
+    "llama-3-8b-shapes": {  # Llama-3-8B
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "max_position_embeddings": 8192,
+        "rope_theta": 500000.0,
+    },
     "llama8b-shapes": {  # Llama-3.1-8B
         "hidden_size": 4096,
         "intermediate_size": 14336,
