@@ -12,7 +12,7 @@ import torch
 from measuring import DEVICE, MINIATURE, measure
 
 NUM_BYTES = (4 << 20) if MINIATURE else (1 << 30) if DEVICE == "cuda" else (128 << 20)
-LINK_BYTES = (4 << 20) if MINIATURE else (256 << 20)
+LINK_BYTES = (4 << 20) if MINIATURE else (256 << 20) if DEVICE == "cuda" else (128 << 20)
 NUMEL = NUM_BYTES // 4
 
 

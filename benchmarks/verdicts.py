@@ -73,9 +73,9 @@ def _swaps_on_cpu(points: list[Point]) -> Iterator[Verdict]:
         speed = _ways(points, case, "device_to_host").get("per_run")
         yield Verdict(f"{case}: per_run, of one big memcpy", _ratio(speed, link), 0.85)
     ways = _ways(points, "layer_major 8KiB, runs of 16", "device_to_host")
-    yield Verdict(
-        "layer_major 8KiB, runs of 16: per_run over per_block", _ratio(ways.get("per_run"), ways.get("per_block")), 3.0
-    )
+    for other in ("tensor_copy", "per_block"):
+        what = f"layer_major 8KiB, runs of 16: per_run over {other}"
+        yield Verdict(what, _ratio(ways.get("per_run"), ways.get(other)), 3.0)
 
 
 def _attention(points: list[Point]) -> Iterator[Verdict]:

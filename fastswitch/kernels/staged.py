@@ -25,6 +25,7 @@ import torch
 from fastswitch.kernels._copy_kernel import launch_runs
 from fastswitch.kernels._double_buffer import NUM_BUFFERS, double_buffer
 from fastswitch.kernels._memcpy import copy_each, current_stream, list_copies, slice_copies
+from fastswitch.kernels._plain_copy import empty
 from fastswitch.kernels._planes import (
     Pairs,
     Planes,
@@ -106,9 +107,11 @@ def _cut(pairs: Pairs, runs: np.ndarray, *, leaves_host: bool) -> Iterator[_Piec
 
 
 def _buffers(pairs: Pairs, pieces: list[_Piece], device: torch.device) -> list[torch.Tensor]:
-    """Room for the largest piece, ``[num_planes, blocks, plane_numel]``, once or twice."""
+    """Room for the largest piece, ``[num_planes, blocks, plane_numel]``: on a device twice, if there are two."""
     sample = pairs[0][0]
     shape = (len(pairs), max(piece.num_blocks for piece in pieces), sample.shape[1])
+    if device.type == "cpu":
+        return [empty(shape, sample.dtype)]
     return [torch.empty(shape, dtype=sample.dtype, device=device) for _ in pieces[:NUM_BUFFERS]]
 
 
@@ -121,7 +124,7 @@ def _out_of(pairs: Pairs, buffer: torch.Tensor) -> Pairs:
 
 
 def _stage_on_host(pairs: Pairs, pieces: list[_Piece]) -> None:
-    buffer = _buffers(pairs, pieces[:1], torch.device("cpu"))[0]
+    (buffer,) = _buffers(pairs, pieces, torch.device("cpu"))
     for piece in pieces:
         sources, planes = (tuple(side) for side in zip(*_into(pairs, buffer), strict=True))
         copy_blocks(sources, planes, piece.device)
