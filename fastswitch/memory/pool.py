@@ -58,8 +58,7 @@ class KVPool:
     ) -> KVPool:
         """A pool in host memory that ``registrar`` page-locks: for a device that is not torch's CUDA, and for tests.
 
-        Locks at most ``max_piece_bytes`` in one call, if whole blocks on whole pages allow it (`PieceMap`). Errors as the
-        class.
+        Locks at most ``max_piece_bytes`` in one call, or what `PieceMap` needs for one piece. Errors as the class.
         """
         pool = cls.__new__(cls)
         cls._page_lock(pool, layout, num_blocks, registrar, max_piece_bytes)
@@ -75,7 +74,7 @@ class KVPool:
     def _adopt(
         self, layout: KVLayout, memory: torch.Tensor | _Layers, pinned: bool, blocks_per_piece: int | None
     ) -> None:
-        """Set the views of a memory of `KVLayout.pool_shape`, perhaps with gaps between planes, or of foreign layers."""
+        """Set the views of a memory of `KVLayout.pool_shape`, planes padded or not, or of foreign layers."""
         self._layout, self._pinned, self._blocks_per_piece = layout, pinned, blocks_per_piece
         block_major = layout.order == "block_major"
         if isinstance(memory, tuple):
@@ -90,9 +89,7 @@ class KVPool:
 
     @classmethod
     def wrap(cls, tensors: Sequence[torch.Tensor]) -> KVPool:
-        """Adopt a foreign engine's KV cache; nothing is copied, and the pool owns nothing.
-
-        The layout is read off the tensors: layer-major, with their number, shape and dtype.
+        """Adopt a foreign engine's KV cache, layer-major; nothing is copied, and the pool owns nothing.
 
         Args:
             tensors: one per layer, ``[2, num_blocks, block_size, num_kv_heads, head_dim]`` (vLLM: K, then V), all of
