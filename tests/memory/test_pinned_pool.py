@@ -49,8 +49,9 @@ def pinned_pools(draw):
     order = draw(st.sampled_from(["block_major", "layer_major"]))
     drawn = KVLayout(*shape, block_size, draw(st.sampled_from(DTYPES)), order)
     registrar = RecordingRegistrar()
-    max_piece_bytes = draw(st.integers(1, 8)) * mmap.PAGESIZE
-    num_blocks = draw(st.integers(1, min(9000, 4 + 2**19 // drawn.block_bytes)))
+    max_piece_bytes = draw(st.integers(1, 6)) * mmap.PAGESIZE
+    many = min(9000, 6 + 2**19 // drawn.block_bytes)
+    num_blocks = draw(st.integers(1, 6) | st.integers(many // 2, many))
     return KVPool.pinned_by(registrar, drawn, num_blocks, max_piece_bytes=max_piece_bytes), registrar
 
 
