@@ -19,7 +19,7 @@ from fastswitch.engine.streams import Event, Stream, Streams
 from fastswitch.engine.swaps import SwapReport
 from fastswitch.engine.ways import way_of
 from fastswitch.kernels import Transfer
-from fastswitch.memory import SwapDirection, SwapJob
+from fastswitch.memory import SwapDirection, SwapJob, cut_runs
 from fastswitch.memory.pool import KVPool
 
 __all__ = ["Copier", "Submission"]
@@ -66,6 +66,9 @@ class Copier:
         self._way_of = way_of(transfer, device_pool, host_pool, link)
         self._planes = {SwapDirection.SWAP_OUT: (device_pool.planes, host_pool.planes)}
         self._planes[SwapDirection.SWAP_IN] = (host_pool.planes, device_pool.planes)
+        # the host's pieces, as arguments of `cut_runs`
+        self._edges = {SwapDirection.SWAP_OUT: {"dst_every": host_pool.blocks_per_piece}}
+        self._edges[SwapDirection.SWAP_IN] = {"src_every": host_pool.blocks_per_piece}
         self._layout = device_pool.layout
         self._link = link
         self._clock = clock
@@ -82,18 +85,19 @@ class Copier:
         """Enqueue the job's copies on ``stream``; returns when they are enqueued (on a CPU: done)."""
         job = submission.job
         source, destination = self._planes[job.direction]
-        way, transfer = self._way_of(job.direction, job.runs)
+        runs = cut_runs(job.runs, **self._edges[job.direction])
+        way, transfer = self._way_of(job.direction, runs)
         queue_s = self._clock.now() - submission.submitted_s
         stream.wait(submission.compute_done)
         copy_start = stream.record()
         try:
-            count = stream.run(lambda: transfer(source, destination, job.runs))
+            count = stream.run(lambda: transfer(source, destination, runs))
         except BaseException:
             stream.record().synchronize()
             raise
         if self._link is not None:
             layout = self._layout
-            self._clock.sleep(self._link.cost_s(way, job.runs, layout.pieces_per_block, layout.piece_bytes))
+            self._clock.sleep(self._link.cost_s(way, runs, layout.pieces_per_block, layout.piece_bytes))
         copy_done = stream.record()
         return SwapReport(job, way, count.num_bytes, count.copies, count.calls, queue_s, copy_start, copy_done)
 

@@ -8,10 +8,12 @@ from fastswitch.memory.allocator import BlockAllocator, OutOfBlocksError, Unknow
 from fastswitch.memory.block_group import BlockGroup, BlockGroupAllocator
 from fastswitch.memory.buddy import BuddyAllocator
 from fastswitch.memory.coalesce import coalesce
+from fastswitch.memory.cut_runs import cut_runs
 from fastswitch.memory.kv_statistics import KVOverTime, KVStatistics, TierStatistics
 from fastswitch.memory.layout import KVLayout
 from fastswitch.memory.manager import KVCacheManager
 from fastswitch.memory.paged import PagedAllocator
+from fastswitch.memory.pinned import HostRegistrar, pinned_memory
 from fastswitch.memory.roster import UnknownRequestError
 from fastswitch.memory.statistics import PoolOverTime, PoolStatistics, pool_statistics
 from fastswitch.memory.swap_job import SegmentRange, SwapDirection, SwapJob
@@ -22,6 +24,7 @@ __all__ = [
     "BlockGroup",
     "BlockGroupAllocator",
     "BuddyAllocator",
+    "HostRegistrar",
     "KVCacheManager",
     "KVCopy",
     "KVLayout",
@@ -39,5 +42,7 @@ __all__ = [
     "UnknownOwnerError",
     "UnknownRequestError",
     "coalesce",
+    "cut_runs",
+    "pinned_memory",
     "pool_statistics",
 ]

@@ -101,3 +101,19 @@ class KVLayout:
         if num_tokens < 0:
             raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
         return -(-num_tokens // self.block_size)
+
+    def pool_shape(self, num_blocks: int) -> tuple[int, ...]:
+        """The shape of a pool's memory, outermost dim first: K and V are the dim of size 2.
+
+        >>> KVLayout(3, 8, 128, 16, order="layer_major").pool_shape(5)
+        (3, 2, 5, 16, 8, 128)
+
+        Raises:
+            ValueError: if ``num_blocks`` is not positive.
+        """
+        if num_blocks < 1:
+            raise ValueError(f"a pool needs at least one block, got {num_blocks}")
+        per_token = (self.block_size, self.num_kv_heads, self.head_dim)
+        if self.order == "block_major":
+            return (num_blocks, self.num_layers, 2, *per_token)
+        return (self.num_layers, 2, num_blocks, *per_token)

@@ -1,10 +1,11 @@
 """The memory of one tier: the tensors that hold the KV of a pool's blocks. The only file here that needs torch.
 
-A pool is seen three ways, all views of one memory: ``planes`` for copying (contiguous tensors whose dim 0 is the
-block), ``k(layer)`` and ``v(layer)`` for attention, ``blocks`` for comparing whole blocks.
+A pool is seen in several ways, all views of one memory: ``planes`` for copying runs (contiguous tensors whose dim 0 is
+the block), ``layers`` for copying blocks, ``k(layer)`` and ``v(layer)`` for attention, ``blocks`` for comparing.
 
 Paper: FastSwitch (arXiv 2411.18424) uses vLLM's tensors, one per layer; `KVPool.wrap` takes these.
-Ours:  two orders (see `layout`); memory is not cleared, since unwritten slots must never be read.
+Ours:  two orders (see `layout`); memory is not cleared, since unwritten slots must never be read; page-locked memory
+       comes in pieces (see `pinned`, `pieces`).
 Invariant: nothing here copies: a write through one view is seen through all the others.
 """
 
@@ -16,10 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from fastswitch.memory.cuda_registrar import CudaRegistrar
 from fastswitch.memory.layout import KVLayout
+from fastswitch.memory.pieces import MAX_PIECE_BYTES, PieceMap
+from fastswitch.memory.pinned import HostRegistrar, pinned_memory
 
 __all__ = ["KVPool"]
 
+_Layers = tuple[torch.Tensor, ...]  # each [num_blocks, 2, block_size, num_kv_heads, head_dim]
 _POISON = 0xFF  # as every byte of an element it is NaN in each float type, and -1 or the maximum in each integer type
 
 
@@ -30,48 +35,61 @@ class KVPool:
         layout: shape, type and order of a block.
         num_blocks: blocks in the pool.
         device: where the memory lies.
-        pinned: page-lock the host memory, so that a CUDA device copies it asynchronously. Costs about 0.1 s/GB.
+        pinned: page-lock the host memory, so that a CUDA device copies it asynchronously and its kernels can read and
+            write it. Costs about 0.1 s/GB; drop the last view of it when no copy of it is under way.
 
     Raises:
         ValueError: if ``num_blocks`` is not positive, or a pinned pool is not on the CPU.
-        RuntimeError: if ``pinned`` and there is no CUDA device.
+        RuntimeError: if ``pinned`` and there is no CUDA device, or the memory cannot be page-locked.
     """
 
     def __init__(
-        self,
-        layout: KVLayout,
-        num_blocks: int,
-        device: torch.device | str = "cpu",
-        pinned: bool = False,
+        self, layout: KVLayout, num_blocks: int, device: torch.device | str = "cpu", pinned: bool = False
     ) -> None:
-        if num_blocks < 1:
-            raise ValueError(f"a pool needs at least one block, got {num_blocks}")
-        per_token = (layout.block_size, layout.num_kv_heads, layout.head_dim)
-        block_major = layout.order == "block_major"
-        shape = (num_blocks, layout.num_layers, 2) if block_major else (layout.num_layers, 2, num_blocks)
-        storage = _empty((*shape, *per_token), getattr(torch, layout.dtype), torch.device(device), pinned=pinned)
-        blocks = storage if block_major else storage.permute(2, 0, 1, 3, 4, 5)
-        sides = blocks.flatten(1, 2).unbind(1) if block_major else storage.flatten(0, 1).unbind(0)
-        planes = (storage.flatten(1),) if block_major else tuple(side.flatten(1) for side in sides)
-        self._adopt(layout, planes, tuple(sides), blocks, pinned)
+        if pinned:
+            self._page_lock(layout, num_blocks, _cuda_registrar(device), MAX_PIECE_BYTES)
+        else:
+            memory = torch.empty(layout.pool_shape(num_blocks), dtype=getattr(torch, layout.dtype), device=device)
+            self._adopt(layout, memory, False, None)
+
+    @classmethod
+    def pinned_by(
+        cls, registrar: HostRegistrar, layout: KVLayout, num_blocks: int, *, max_piece_bytes: int = MAX_PIECE_BYTES
+    ) -> KVPool:
+        """A pool in host memory that ``registrar`` page-locks: for a device that is not torch's CUDA, and for tests.
+
+        Locks at most ``max_piece_bytes`` in one call, or what `PieceMap` needs for one piece. Errors as the class.
+        """
+        pool = cls.__new__(cls)
+        cls._page_lock(pool, layout, num_blocks, registrar, max_piece_bytes)
+        return pool
+
+    def _page_lock(self, layout: KVLayout, num_blocks: int, registrar: HostRegistrar, max_piece_bytes: int) -> None:
+        shape, dtype = layout.pool_shape(num_blocks), getattr(torch, layout.dtype)
+        pieces = PieceMap(layout.pieces_per_block, num_blocks, layout.piece_bytes, max_piece_bytes)
+        padded = torch.from_numpy(pinned_memory(pieces.piece_bytes, registrar)).view(-1, pieces.plane_bytes)
+        memory = padded[:, : num_blocks * layout.piece_bytes].view(dtype).view(shape)
+        self._adopt(layout, memory, True, pieces.blocks_per_piece)
 
     def _adopt(
-        self,
-        layout: KVLayout,
-        planes: tuple[torch.Tensor, ...],
-        sides: tuple[torch.Tensor, ...],
-        blocks: torch.Tensor | None,
-        pinned: bool,
+        self, layout: KVLayout, memory: torch.Tensor | _Layers, pinned: bool, blocks_per_piece: int | None
     ) -> None:
-        """Set the views; ``sides`` are layer 0 K, layer 0 V, layer 1 K, ..."""
-        self._layout, self._planes, self._sides = layout, planes, sides
-        self._blocks, self._pinned = blocks, pinned
+        """Set the views of a memory of `KVLayout.pool_shape`, planes padded or not, or of foreign layers."""
+        self._layout, self._pinned, self._blocks_per_piece = layout, pinned, blocks_per_piece
+        block_major = layout.order == "block_major"
+        if isinstance(memory, tuple):
+            self._blocks, self._layers = None, memory
+        else:
+            self._blocks = memory if block_major else memory.permute(2, 0, 1, 3, 4, 5)
+            self._layers = self._blocks.unbind(1)
+        # layer 0 K, layer 0 V, layer 1 K, ...
+        self._sides = tuple(side for layer in self._layers for side in layer.unbind(1))
+        planes = (self._blocks,) if self._blocks is not None and block_major else self._sides
+        self._planes = tuple(plane.flatten(1) for plane in planes)
 
     @classmethod
     def wrap(cls, tensors: Sequence[torch.Tensor]) -> KVPool:
-        """Adopt a foreign engine's KV cache; nothing is copied, and the pool owns nothing.
-
-        The layout is read off the tensors: layer-major, with their number, shape and dtype.
+        """Adopt a foreign engine's KV cache, layer-major; nothing is copied, and the pool owns nothing.
 
         Args:
             tensors: one per layer, ``[2, num_blocks, block_size, num_kv_heads, head_dim]`` (vLLM: K, then V), all of
@@ -88,10 +106,9 @@ class KVPool:
         _, _, block_size, num_kv_heads, head_dim = first.shape
         dtype = str(first.dtype).removeprefix("torch.")
         layout = KVLayout(len(tensors), num_kv_heads, head_dim, block_size, dtype, "layer_major")
-        sides = tuple(side for tensor in tensors for side in tensor.unbind(0))
-        planes = tuple(side.view(len(side), -1) for side in sides)
         pool = cls.__new__(cls)
-        cls._adopt(pool, layout, planes, sides, None, torch.cuda.is_available() and first.is_pinned())
+        layers = tuple(tensor.transpose(0, 1) for tensor in tensors)
+        cls._adopt(pool, layout, layers, torch.cuda.is_available() and first.is_pinned(), None)
         return pool
 
     @property
@@ -115,6 +132,14 @@ class KVPool:
         return self._pinned
 
     @property
+    def blocks_per_piece(self) -> int | None:
+        """A copy must not cross a multiple of this many blocks (`cut_runs`): there another page-locked piece begins.
+
+        None where memory is not page-locked, or every plane is one piece, or foreign tensors are wrapped.
+        """
+        return self._blocks_per_piece
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all blocks."""
         return self.num_blocks * self._layout.block_bytes
@@ -126,6 +151,14 @@ class KVPool:
         One in block-major order; else ``2 * num_layers``: layer 0 K, layer 0 V, layer 1 K, ...
         """
         return self._planes
+
+    @property
+    def layers(self) -> tuple[torch.Tensor, ...]:
+        """A view a layer, ``[num_blocks, 2, block_size, num_kv_heads, head_dim]``: K, then V; strided.
+
+        As a tuple they are blocks to ``fastswitch.kernels.copy_blocks`` and its kin, of a wrapped pool too.
+        """
+        return self._layers
 
     @property
     def blocks(self) -> torch.Tensor:
@@ -161,10 +194,10 @@ class KVPool:
 
         Args:
             block_ids: ``[n]`` integers.
-            value: what to write.
+            value: a number.
 
         Raises:
-            IndexError: if an id is outside ``[0, num_blocks)``.
+            IndexError: if an id is outside ``[0, num_blocks)``; nothing is written.
         """
         # As bytes, because torch indexes no 8-bit floats.
         element = torch.tensor([value], dtype=torch.float64).to(self._planes[0].dtype).view(torch.uint8)
@@ -173,13 +206,7 @@ class KVPool:
     def poison(self, block_ids: ArrayLike | torch.Tensor) -> None:
         """Write bytes of 0xFF to these blocks: NaN in every float type, -1 or the maximum in an integer type.
 
-        Enqueued on the current stream; ids are read on the host.
-
-        Args:
-            block_ids: ``[n]`` integers.
-
-        Raises:
-            IndexError: if an id is outside ``[0, num_blocks)``.
+        Stream, arguments and errors as `fill`.
         """
         self._fill_bytes(block_ids, torch.full((1,), _POISON, dtype=torch.uint8))
 
@@ -214,12 +241,10 @@ def _check_foreign(layer: int, tensor: torch.Tensor, first: torch.Tensor) -> Non
         raise ValueError(f"the K and the V of layer {layer} must be contiguous, got strides {tensor.stride()}")
 
 
-def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, *, pinned: bool) -> torch.Tensor:
-    if not pinned:
-        return torch.empty(shape, dtype=dtype, device=device)
-    if device.type != "cpu":
+def _cuda_registrar(device: torch.device | str) -> CudaRegistrar:
+    if torch.device(device).type != "cpu":
         raise ValueError(f"a pinned pool lies on the cpu, got device {device}")
     if not torch.cuda.is_available():
         raise RuntimeError("pinned memory needs a CUDA device; use pinned=False")
-    # torch rounds page-locked memory up to a power of two.
-    return torch.empty(shape, dtype=dtype, pin_memory=True)
+    cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    return CudaRegistrar(cudart, take_error=lambda: torch.ones((), device="cuda"))

@@ -20,6 +20,8 @@ def test_doctests(name):
     assert not result.failed
 
 
-@pytest.mark.parametrize("name", ["block_group", "coalesce", "free_runs", "holding", "layout", "paged"])
+@pytest.mark.parametrize(
+    "name", ["block_group", "coalesce", "cut_runs", "free_runs", "holding", "layout", "paged", "pieces"]
+)
 def test_these_have_examples(name):
     assert doctest.testmod(importlib.import_module(f"fastswitch.memory.{name}")).attempted

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fastswitch.kernels import copy_blocks, gather_blocks
 from fastswitch.memory import KVLayout
 from fastswitch.memory.pool import KVPool
+from tests.memory.registrars import RecordingRegistrar
 
 NUM_BLOCKS, LAYERS, BLOCK_SIZE, HEADS, HEAD_DIM = 5, 3, 4, 2, 8
 DTYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int32", "int8", "uint8"]
@@ -21,17 +23,23 @@ def foreign(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     return [torch.zeros(2, NUM_BLOCKS, BLOCK_SIZE, HEADS, HEAD_DIM, dtype=dtype) for _ in range(LAYERS)]
 
 
-def pools() -> list[KVPool]:
-    return [
-        KVPool(layout("block_major"), NUM_BLOCKS),
-        KVPool(layout("layer_major"), NUM_BLOCKS),
-        KVPool.wrap(foreign()),
-    ]
+def pinned_pool(order: str = "block_major", dtype: str = "float32", **options) -> KVPool:
+    return KVPool.pinned_by(RecordingRegistrar(), layout(order, dtype), NUM_BLOCKS, **options)
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["block_major", "layer_major", "wrapped"])
+KINDS = {
+    "block_major": lambda: KVPool(layout("block_major"), NUM_BLOCKS),
+    "layer_major": lambda: KVPool(layout("layer_major"), NUM_BLOCKS),
+    "wrapped": lambda: KVPool.wrap(foreign()),
+    "pinned block_major": lambda: pinned_pool("block_major"),
+    "pinned layer_major": lambda: pinned_pool("layer_major"),
+}
+
+
+@pytest.fixture(params=KINDS)
 def pool(request) -> KVPool:
-    pool = pools()[request.param]
+    pool = KINDS[request.param]()
+    assert pool.pinned == request.param.startswith("pinned")
     pool.fill(np.arange(NUM_BLOCKS), 0)
     return pool
 
@@ -47,7 +55,10 @@ def test_shapes(pool):
     for layer in range(LAYERS):
         assert pool.k(layer).shape == pool.v(layer).shape == (NUM_BLOCKS, BLOCK_SIZE, HEADS, HEAD_DIM)
     assert pool.device == torch.device("cpu")
-    assert not pool.pinned
+    assert len(pool.layers) == LAYERS
+    for each in pool.layers:
+        assert each.shape == (NUM_BLOCKS, 2, BLOCK_SIZE, HEADS, HEAD_DIM)
+    assert pool.blocks_per_piece is None
 
 
 def test_the_sides_are_views_of_the_planes(pool):
@@ -61,9 +72,26 @@ def test_the_sides_are_views_of_the_planes(pool):
     assert torch.equal(by_side, expected)
 
 
-@pytest.mark.parametrize("order", ["block_major", "layer_major"])
-def test_blocks_is_a_view_of_the_same_memory(order):
-    pool = KVPool(layout(order), NUM_BLOCKS)
+def test_the_layers_are_views_of_the_sides(pool):
+    for number, each in enumerate(pool.layers):
+        each[:, 0], each[:, 1] = 2 * number + 1, 2 * number + 2
+        assert (pool.k(number) == 2 * number + 1).all()
+        assert (pool.v(number) == 2 * number + 2).all()
+
+
+def test_the_layers_are_blocks_to_the_copy_kernels(pool):
+    for number, each in enumerate(pool.layers):
+        each[:] = torch.randn(each.shape, generator=torch.Generator().manual_seed(number))
+    blocks = gather_blocks(pool.layers, np.array([3, 1]))
+    assert torch.equal(blocks, torch.stack(pool.layers, 1)[[3, 1]])
+    other = KVPool(layout(), NUM_BLOCKS)
+    copy_blocks(pool.layers, other.layers, np.array([3, 1]), np.array([0, 4]))
+    assert torch.equal(other.blocks[[0, 4]], blocks)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wrapped"])
+def test_blocks_is_a_view_of_the_same_memory(kind):
+    pool = KINDS[kind]()
     assert pool.blocks.shape == (NUM_BLOCKS, LAYERS, 2, BLOCK_SIZE, HEADS, HEAD_DIM)
     pool.blocks[:] = torch.arange(float(pool.blocks.numel())).view(pool.blocks.shape)
     for layer in range(LAYERS):
@@ -85,8 +113,9 @@ def test_wrap_copies_nothing():
 
 @pytest.mark.parametrize("order", ["block_major", "layer_major"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_poison_hits_these_blocks_alone(order, dtype):
-    pool = KVPool(layout(order, dtype), NUM_BLOCKS)
+@pytest.mark.parametrize("pinned", [False, True])
+def test_poison_hits_these_blocks_alone(order, dtype, pinned):
+    pool = pinned_pool(order, dtype) if pinned else KVPool(layout(order, dtype), NUM_BLOCKS)
     pool.fill(range(NUM_BLOCKS), 3)
     assert (pool.blocks.to(torch.float64) == 3).all()
     pool.poison([1, 4])
@@ -128,34 +157,11 @@ def test_no_such_layer(pool, layer):
 
 
 def test_a_pool_has_at_least_one_block():
-    with pytest.raises(ValueError, match="^a pool needs at least one block, got 0$"):
-        KVPool(layout(), 0)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_pinned_needs_cuda():
-    with pytest.raises(RuntimeError, match="^pinned memory needs a CUDA device; use pinned=False$"):
-        KVPool(layout(), 2, pinned=True)
-
-
-def test_pinned_memory_is_host_memory():
-    with pytest.raises(ValueError, match="^a pinned pool lies on the cpu, got device meta$"):
-        KVPool(layout(), 2, device="meta", pinned=True)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("order", ["block_major", "layer_major"])
-def test_pinned_memory_is_pinned_and_outlives_its_pool(order):
-    pool = KVPool(layout(order), NUM_BLOCKS, pinned=True)
-    assert pool.pinned
-    assert all(plane.is_pinned() for plane in pool.planes)
-    pool.fill(range(NUM_BLOCKS), 2)
-    planes = pool.planes
-    del pool
-    for plane in planes:
-        assert plane.is_pinned()
-        assert (plane.to("cuda", non_blocking=True) == 2).all()
+    registrar = RecordingRegistrar()
+    for make in (KVPool, lambda *args: KVPool.pinned_by(registrar, *args)):
+        with pytest.raises(ValueError, match="^a pool needs at least one block, got 0$"):
+            make(layout(), 0)
+    assert not registrar.calls
 
 
 @pytest.mark.parametrize(
