@@ -6,12 +6,13 @@ machine (`fastswitch.kernels.choose_transfer`). A job is told from its runs alon
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 from fastswitch.engine.link import EmulatedLink
-from fastswitch.kernels import TRANSFERS, TRANSPOSING, Transfer, TransferCosts, transfer_costs, why_not
+from fastswitch.kernels import TRANSFERS, TRANSPOSING, Transfer, TransferCosts, staged, transfer_costs, why_not
 from fastswitch.memory import KVLayout, SwapDirection
 from fastswitch.memory.pool import KVPool
 
@@ -36,6 +37,8 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
             a transfer of one's own is to cross an emulated link.
     """
     device, host = device_pool.layout, host_pool.layout
+    # What is contiguous on the host `staged` would join into one copy again, over the edge where runs were cut.
+    transfers = {**TRANSFERS, "staged": partial(staged, host_edge_every=host_pool.blocks_per_piece)}
     if device.block_bytes != host.block_bytes:
         sizes = f"{device.block_bytes} on the device, {host.block_bytes} on the host"
         raise ValueError(f"blocks must have the same bytes: {sizes}")
@@ -47,7 +50,7 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
         raise ValueError(f"unknown transfer {transfer!r}: known are {', '.join([*TRANSFERS, CHOSEN])}")
     possible = [way for way in TRANSFERS if way in TRANSPOSING or device.order == host.order]
     if transfer == CHOSEN:
-        return _cheapest(device_pool, host_pool, link, possible)
+        return _cheapest(device_pool, host_pool, link, {way: transfers[way] for way in possible})
     if transfer not in possible:
         way_out = f"use {', '.join(TRANSPOSING)} or {CHOSEN}"
         raise ValueError(
@@ -56,14 +59,16 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
     reason = why_not(transfer, device_pool.device)
     if reason is not None:
         raise ValueError(reason)
-    return _always(transfer, TRANSFERS[transfer])
+    return _always(transfer, transfers[transfer])
 
 
 def _always(name: str, transfer: Transfer) -> WayOf:
     return lambda _direction, _runs: (name, transfer)
 
 
-def _cheapest(device_pool: KVPool, host_pool: KVPool, link: EmulatedLink | None, possible: list[str]) -> WayOf:
+def _cheapest(
+    device_pool: KVPool, host_pool: KVPool, link: EmulatedLink | None, possible: Mapping[str, Transfer]
+) -> WayOf:
     device, host = device_pool.layout, host_pool.layout
     costs = transfer_costs(device_pool.device) if link is None else None
 
@@ -73,7 +78,7 @@ def _cheapest(device_pool: KVPool, host_pool: KVPool, link: EmulatedLink | None,
         else:
             assert link is not None
             way = min(possible, key=lambda each: link.cost_s(each, runs, device.pieces_per_block, device.piece_bytes))
-        return way, TRANSFERS[way]
+        return way, possible[way]
 
     return choose
 

@@ -117,9 +117,17 @@ def split_runs(runs: np.ndarray, most_blocks: int) -> np.ndarray:
     return np.stack([runs[row, 0] + into, runs[row, 1] + into, lengths], axis=1)
 
 
-def merge_adjacent(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Join ranges, each of which begins where the one before it may end: ``(starts, lengths)`` of the maximal ones."""
-    first = np.flatnonzero(np.append(True, starts[1:] != starts[:-1] + lengths[:-1]))[: len(starts)]
+def merge_adjacent(
+    starts: np.ndarray, lengths: np.ndarray, edge_every: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Join ranges, each of which begins where the one before it may end: ``(starts, lengths)`` of the maximal ones.
+
+    None is joined to another that begins at a multiple of ``edge_every``.
+    """
+    apart = starts[1:] != starts[:-1] + lengths[:-1]
+    if edge_every is not None:
+        apart |= starts[1:] % edge_every == 0
+    first = np.flatnonzero(np.append(True, apart))[: len(starts)]
     return starts[first], np.add.reduceat(lengths, first) if len(first) else lengths
 
 

@@ -45,10 +45,17 @@ __all__ = ["staged"]
 STAGE_BYTES = 32 << 20
 
 
-def staged(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> TransferCount:
+def staged(
+    src_planes: Planes, dst_planes: Planes, runs: np.ndarray, *, host_edge_every: int | None = None
+) -> TransferCount:
     """One kernel launch a piece and one copy a piece, plane and host range; arguments and errors as `Transfer`.
 
     The pools may differ in order. On a CPU both steps are numpy's, and the destination counts as the host.
+
+    Args:
+        src_planes, dst_planes, runs: as `Transfer`.
+        host_edge_every: blocks of a page-locked piece of the host's pool, which no copy may leave: what lies on both
+            sides of a multiple is not joined into one copy. None: it is one piece.
 
     Raises:
         RuntimeError: if a CUDA device takes part and Triton is not installed.
@@ -58,7 +65,7 @@ def staged(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> Transfer
         return TransferCount(0, 0, 0)
     device = kernel_device(pairs[0], "staged")
     leaves_host = device is not None and pairs[0][0].device.type == "cpu"
-    pieces = list(_cut(pairs, runs, leaves_host=leaves_host))
+    pieces = list(_cut(pairs, runs, host_edge_every, leaves_host=leaves_host))
     if device is None:
         _stage_on_host(pairs, pieces)
     else:
@@ -82,7 +89,7 @@ class _Piece:
     host: np.ndarray
 
 
-def _cut(pairs: Pairs, runs: np.ndarray, *, leaves_host: bool) -> Iterator[_Piece]:
+def _cut(pairs: Pairs, runs: np.ndarray, host_edge_every: int | None, *, leaves_host: bool) -> Iterator[_Piece]:
     """Order the runs by host address, cut them into pieces, and join what is contiguous on the host."""
     host_column = 0 if leaves_host else 1
     device_column = 1 - host_column
@@ -93,7 +100,7 @@ def _cut(pairs: Pairs, runs: np.ndarray, *, leaves_host: bool) -> Iterator[_Piec
     for first in range(0, int(rows[:, 2].sum()), most_blocks):
         mine = (positions >= first) & (positions < first + most_blocks)
         of_piece, position = rows[mine], positions[mine] - first
-        starts, lengths = merge_adjacent(of_piece[:, host_column], of_piece[:, 2])
+        starts, lengths = merge_adjacent(of_piece[:, host_column], of_piece[:, 2], host_edge_every)
         staged_at = np.cumsum(lengths) - lengths
         device = [of_piece[:, device_column], position]
         host = [starts, staged_at]

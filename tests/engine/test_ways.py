@@ -28,7 +28,10 @@ def pools(device=BLOCKS, host=BLOCKS):
 @pytest.mark.parametrize("way", TRANSFERS)
 def test_a_named_way_is_taken_always(way):
     choose = way_of(way, *pools(), None)
-    assert choose(OUT, SCATTERED) == choose(IN, ONE_RUN) == (way, TRANSFERS[way])
+    for direction, runs in ((OUT, SCATTERED), (IN, ONE_RUN)):
+        name, transfer = choose(direction, runs)
+        assert name == way
+        assert getattr(transfer, "func", transfer) is TRANSFERS[way]
 
 
 def test_a_transfer_of_ones_own():
@@ -54,7 +57,22 @@ def test_on_the_emulated_link_the_cheapest_by_its_costs(link, runs, way):
     assert min(costs, key=costs.get) in (way, "per_block")
     name, transfer = way_of("chosen", *pools(), link)(OUT, runs)
     assert costs[name] == costs[way]
-    assert transfer is TRANSFERS[name]
+    assert getattr(transfer, "func", transfer) is TRANSFERS[name]
+
+
+def test_staged_joins_nothing_over_the_edge_of_a_page_locked_piece():
+    """As a pinned pool of 8 blocks a piece would have it; the runs were cut at the edges before."""
+
+    class InPieces:
+        """A pool that is page-locked in pieces, without a device to lock it."""
+
+        layout, blocks_per_piece = BLOCKS, 8
+
+    device, host = pools()
+    _, transfer = way_of("staged", device, InPieces(), None)(OUT, ONE_RUN)
+    runs = np.array([[2 * i, i, 1] for i in range(4, 20)])
+    assert transfer(device.planes, host.planes, runs).copies == 3  # 4 to 7, 8 to 15, 16 to 19
+    assert TRANSFERS["staged"](device.planes, host.planes, runs).copies == 1
 
 
 @pytest.mark.parametrize("orders", [(BLOCKS, LAYERS), (LAYERS, BLOCKS)])
