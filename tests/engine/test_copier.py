@@ -12,7 +12,7 @@ from fastswitch.engine import EmulatedLink, InlineSwaps
 from fastswitch.kernels import per_run
 from fastswitch.memory import KVLayout, SegmentRange, SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
-from tests.engine.doubles import FakeClock, transfers
+from tests.engine.doubles import FakeClock
 from tests.memory.registrars import RecordingRegistrar
 
 BLOCK_BYTES = mmap.PAGESIZE // 2
@@ -53,9 +53,7 @@ def test_runs_are_cut_at_the_pieces_of_the_host(order, direction, cut):
         given.append(runs.tolist())
         return per_run(src_planes, dst_planes, runs)
 
-    with transfers(recording=recording):
-        swaps = InlineSwaps(*pools, transfer="recording")
-        report = swaps.submit(make_job(direction, run)).result()
+    report = InlineSwaps(*pools, transfer=recording).submit(make_job(direction, run)).result()
     assert given == [cut]
     assert report.copies == report.calls == 3 * len(pools[0].planes)
     source, destination = pools if direction is SwapDirection.SWAP_OUT else pools[::-1]

@@ -13,6 +13,7 @@ from fastswitch.engine.ways import _cheapest_here, way_of
 from fastswitch.kernels import DIRECTIONS, TRANSFERS, TRANSPOSING, TransferCosts, WayCost, per_run
 from fastswitch.memory import KVLayout, SwapDirection
 from fastswitch.memory.pool import KVPool
+from tests.memory.registrars import RecordingRegistrar
 
 OUT, IN = SwapDirection.SWAP_OUT, SwapDirection.SWAP_IN
 BLOCKS = KVLayout(8, 4, 32, 4, "float64")  # 64 KiB a block, in 16 pieces of 4 KiB in the other order
@@ -61,15 +62,10 @@ def test_on_the_emulated_link_the_cheapest_by_its_costs(link, runs, way):
 
 
 def test_staged_joins_nothing_over_the_edge_of_a_page_locked_piece():
-    """As a pinned pool of 8 blocks a piece would have it; the runs were cut at the edges before."""
-
-    class InPieces:
-        """A pool that is page-locked in pieces, without a device to lock it."""
-
-        layout, blocks_per_piece = BLOCKS, 8
-
-    device, host = pools()
-    _, transfer = way_of("staged", device, InPieces(), None)(OUT, ONE_RUN)
+    """The host's pieces are of 8 blocks."""
+    device = KVPool(BLOCKS, 64)
+    host = KVPool.pinned_by(RecordingRegistrar(), BLOCKS, 64, max_piece_bytes=8 * BLOCKS.block_bytes)
+    _, transfer = way_of("staged", device, host, None)(OUT, ONE_RUN)
     runs = np.array([[2 * i, i, 1] for i in range(4, 20)])
     assert transfer(device.planes, host.planes, runs).copies == 3  # 4 to 7, 8 to 15, 16 to 19
     assert TRANSFERS["staged"](device.planes, host.planes, runs).copies == 1
