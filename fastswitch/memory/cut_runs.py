@@ -1,6 +1,6 @@
 """Cut runs of blocks where a copy must end: at the edges of a pool's separately page-locked pieces.
 
-Paper: none of this; FastSwitch (arXiv 2411.18424) does not say how its host memory is page-locked.
+Paper: none of this; the text of FastSwitch (arXiv 2411.18424) that we have does not say how host memory is page-locked.
 Ours:  the edges lie at the multiples of one number of blocks, so that block ids alone say where to cut.
 Invariants:
 1. Expanding the runs gives the same (source, destination) pairs in the same order.

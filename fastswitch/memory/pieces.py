@@ -3,7 +3,7 @@
 A *plane* is a contiguous tensor whose dim 0 is the block (see `pool`); a *piece* is what is page-locked by one call. A
 copy must not cross two pieces, so each plane starts a piece, and all planes are cut at the same block ids.
 
-Paper: none of this; FastSwitch (arXiv 2411.18424) does not say how its host memory is page-locked.
+Paper: none of this; the text of FastSwitch (arXiv 2411.18424) that we have does not say how host memory is page-locked.
 Ours:  edges at the multiples of one number of blocks, so that runs are cut by their ids (`cut_runs`).
 Invariants:
 1. The pieces are whole pages, partition the memory, and none holds blocks of two planes.

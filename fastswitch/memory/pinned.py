@@ -1,9 +1,9 @@
 """Page-locked host memory of any size: a mapping that is registered with the device's driver piece by piece.
 
-``torch.empty(pin_memory=True)`` rounds up to a power of two, 1.9 times the wish in the worst case; a mapping has the
+``torch.empty(pin_memory=True)`` rounds up to a power of two, at worst to twice the wish; a mapping has the
 size that it was asked for. One registration of 512 GiB fails, several smaller ones do not.
 
-Paper: none of this; FastSwitch (arXiv 2411.18424) does not say how its host memory is page-locked.
+Paper: none of this; the text of FastSwitch (arXiv 2411.18424) that we have does not say how host memory is page-locked.
 Ours:  the mapping is shared memory, since after a fork the pages of a private one are copied when they are written, and
        the device would go on with the old ones.
 Invariants:

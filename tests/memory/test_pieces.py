@@ -66,8 +66,9 @@ def test_a_piece_is_no_larger_than_wished_unless_no_smaller_one_is_possible(piec
 def test_a_plane_as_large_as_a_piece_may_be_is_one():
     assert PieceMap(3, 4, PAGE, 4 * PAGE).blocks_per_piece is None
     assert PieceMap(3, 4, PAGE, 4 * PAGE - 1).blocks_per_piece == 3
-    # 7 half pages are 4 whole ones, but a piece in the middle would have to end with a page
-    assert PieceMap(1, 7, PAGE // 2, 4 * PAGE).blocks_per_piece is None
+    # one piece, though a piece that another follows would have to end with a page, after PAGE blocks
+    assert PieceMap(1, PAGE + PAGE // 4, 3, 4 * PAGE).blocks_per_piece is None
+    assert PieceMap(1, PAGE + PAGE // 4, 3, 4 * PAGE - 1).blocks_per_piece == PAGE
 
 
 def test_a_pool_of_odd_size_takes_no_more_than_its_bytes():
