@@ -31,12 +31,15 @@ except ImportError:
 
 __all__ = ["MAX_WARPS", "TILE_BYTES", "launch_ids", "launch_runs"]
 
-# Bytes a program moves at a time: 16 loads of 16 bytes in flight in each lane of 4 warps, the best of 8, 16 and 32 that
-# another engine published for its page copies on a B300. Not measured here: this kernel has never run on a GPU. The
-# interpreter's cost is per program, so large tiles suit it too.
-TILE_BYTES = 32768
+# Words a program moves at a time, and in a warp. Of 8 bytes each, 32 words a lane are 16 loads of 16 bytes in flight in
+# each lane of 4 warps, the best of 8, 16 and 32 that another engine published for its page copies on a B300. By the
+# registers of the compiled kernel 5 such programs share an SM, so 160 KiB are in flight, where bandwidth times latency
+# asks for about 30. Not measured here: this kernel has never run on a GPU. The interpreter's cost is per program, so
+# large tiles suit it too.
+TILE_WORDS = 4096
 MAX_WARPS = 4
-BYTES_PER_WARP = TILE_BYTES // MAX_WARPS  # a small piece takes fewer warps, not fewer loads in flight
+WORDS_PER_WARP = TILE_WORDS // MAX_WARPS  # a small piece takes fewer warps, not fewer loads in flight
+TILE_BYTES = 8 * TILE_WORDS  # where the alignment allows words of 8 bytes
 MAX_INT32 = 2**31 - 1  # programs of a grid; and work items (with one step behind the last) that an int32 counts
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -80,7 +83,8 @@ if triton is not None:
 
             units = (length if JOINED else (block < length).to(tl.int64)) * piece_units
             first_word = (item % num_tiles).to(tl.int64) * TILE
-            words = tl.minimum(units * WORDS_PER_UNIT - first_word, TILE).to(tl.int32)
+            # Not below 0: an int32 would not hold how far a tile lies behind the end of a long chunk.
+            words = tl.maximum(tl.minimum(units * WORDS_PER_UNIT - first_word, TILE), 0).to(tl.int32)
             word = tl.arange(0, TILE)
             mask = word < tl.multiple_of(words, WORDS_PER_UNIT)
 
@@ -165,8 +169,10 @@ def _launch(
     joined = chunk_blocks > 1 and table.back_to_back
     places, longest_bytes = (1, table.piece_bytes * chunk_blocks) if joined else (chunk_blocks, table.piece_bytes)
     word_bytes = min(table.align, 8)
-    tile_bytes = min(TILE_BYTES, word_bytes * triton.next_power_of_2(longest_bytes // word_bytes))
-    num_tiles = -(-longest_bytes // max(tile_bytes, 1))
+    # Programs of 4 warps would spill registers where words are bytes.
+    most_words = TILE_WORDS if word_bytes > 2 else WORDS_PER_WARP
+    tile = min(most_words, triton.next_power_of_2(max(1, longest_bytes // word_bytes)))
+    num_tiles = -(-longest_bytes // (tile * word_bytes))
     num_items = num_chunks * places * len(table.rows) * num_tiles
     if num_items == 0:
         return
@@ -188,8 +194,8 @@ def _launch(
             WORD={1: tl.int8, 2: tl.int16, 4: tl.int32}.get(table.align, tl.int64),
             WORDS_PER_UNIT=table.align // word_bytes,
             ALIGN=table.align,
-            TILE=tile_bytes // word_bytes,
-            num_warps=max(1, tile_bytes // BYTES_PER_WARP),
+            TILE=tile,
+            num_warps=max(1, tile // WORDS_PER_WARP),
         )
 
 

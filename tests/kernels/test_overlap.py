@@ -94,6 +94,9 @@ MEMORY = torch.zeros(40)
         (MEMORY[:32].view(4, 8), MEMORY[4:36].view(4, 8)),  # half a block further
         (MEMORY[:32].view(8, 4), MEMORY[:32].view(4, 8)[:, 4:]),  # other block strides
         (MEMORY[:1].expand(4, 8), MEMORY[:32].view(4, 8)),  # one block again and again
+        (MEMORY.unfold(0, 8, 4), MEMORY.unfold(0, 8, 4)),  # blocks that share memory among themselves
+        (MEMORY[:32].view(4, 8)[:, :5], MEMORY[:32].view(4, 8)[:, 3:]),  # halves that share their middle
+        (MEMORY[:32].view(4, 8)[:, :4], MEMORY[6:38].view(4, 8)[:, :4]),  # a half that begins the next block
     ],
 )
 def test_other_overlaps(src, dst):

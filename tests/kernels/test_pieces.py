@@ -57,3 +57,26 @@ def test_pieces_are_the_elements(src, dst, dtype, shape, skipped):
 )
 def test_back_to_back(src, dst, back_to_back):
     assert PieceTable.build([(src, dst)]).back_to_back == back_to_back
+
+
+BYTES = torch.zeros(4096, dtype=torch.uint8)
+BYTES = BYTES[-BYTES.data_ptr() % 64 :]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "piece_bytes", "align"),
+    [
+        (BYTES[:512].view(8, 64), 64, 16),
+        (BYTES[:544].view(8, 68)[:, :64], 64, 4),  # the block stride decides
+        (BYTES[:520].view(8, 65)[:, :64], 64, 1),
+        (BYTES[8:520].view(8, 64), 64, 8),  # the address
+        (BYTES[:512].view(8, 64)[:, :6], 6, 2),  # the size
+        (BYTES[:512].view(2, 8, 32).transpose(0, 1), 32, 16),
+        (BYTES[:544].as_strided((8, 2, 32), (64, 34, 1)), 32, 2),  # the distance of pieces
+        (BYTES.as_strided((8, 2, 1, 32), (64, 32, 3, 1)), 64, 16),  # a dim of one element has no stride
+    ],
+)
+def test_piece_size_and_alignment(tensor, piece_bytes, align):
+    for pair in ((tensor, tensor.contiguous()), (tensor.contiguous(), tensor)):
+        table = PieceTable.build([pair])
+        assert (table.piece_bytes, table.align) == (piece_bytes, align)
