@@ -98,7 +98,7 @@ def synchronised(call):
 
 
 def copy_speed():
-    """GB/s, read and written, of one copy between contiguous tensors; measured anew each time, as machines are shared."""
+    """GB/s, read and written, of one copy between contiguous tensors, measured anew each time: machines are shared."""
     src, dst = (torch.zeros(MOVED_BYTES, dtype=torch.uint8, device=DEVICE) for _ in range(2))
     best_s = np.inf
     for _ in range(6):

@@ -42,21 +42,21 @@ Ids = np.ndarray | torch.Tensor | None
 IDS_OR_RUNS = "block_ids must be ids [n] or runs [n, 3]"
 
 
-def gather_blocks_reference(src: Blocks, block_ids: torch.Tensor | Runs) -> torch.Tensor:
+def gather_blocks_reference(src: Blocks, ids: torch.Tensor | Runs) -> torch.Tensor:
     """The specification of `gather_blocks`, in plain indexing."""
-    if block_ids.ndim == 2:
-        src_ids, positions = expand_runs(block_ids)
-        block_ids = torch.from_numpy(src_ids[np.argsort(positions)])
-    return torch.stack([layer[block_ids] for layer in src], dim=1) if isinstance(src, tuple) else src[block_ids]
+    if ids.ndim == 2:
+        src_ids, positions = expand_runs(ids)
+        ids = torch.from_numpy(src_ids[np.argsort(positions)])
+    return torch.stack([layer[ids] for layer in src], dim=1) if isinstance(src, tuple) else src[ids]
 
 
-def scatter_blocks_reference(blocks: torch.Tensor, dst: Blocks, block_ids: torch.Tensor | Runs) -> None:
+def scatter_blocks_reference(blocks: torch.Tensor, dst: Blocks, ids: torch.Tensor | Runs) -> None:
     """The specification of `scatter_blocks`, in plain indexing."""
-    if block_ids.ndim == 2:
-        positions, block_ids = map(torch.from_numpy, expand_runs(block_ids))
+    if ids.ndim == 2:
+        positions, ids = map(torch.from_numpy, expand_runs(ids))
         blocks = blocks[positions]
     for layer, layer_blocks in zip(dst, blocks.unbind(1), strict=True) if isinstance(dst, tuple) else [(dst, blocks)]:
-        layer[block_ids] = layer_blocks
+        layer[ids] = layer_blocks
 
 
 def copy_blocks_reference(
@@ -68,14 +68,14 @@ def copy_blocks_reference(
     scatter_blocks_reference(gather_blocks_reference(src, src_ids), dst, dst_ids)
 
 
-def gather_blocks(src: Blocks, block_ids: BlockIds | Runs, *, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Copy the blocks named by ``block_ids`` into a new contiguous tensor, or to the front of ``out``.
+def gather_blocks(src: Blocks, ids: BlockIds | Runs, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    """Copy the blocks named by ``ids`` into a new contiguous tensor, or to the front of ``out``.
 
     Enqueued on the current stream; the caller synchronises.
 
     Args:
         src: ``[num_blocks, *block_shape]``, any strides and dtype; or a tuple of such layers.
-        block_ids: ``[n]`` integers, repeats allowed; on the host: checked, then uploaded; on the device: trusted. Or
+        ids: ``[n]`` integers, repeats allowed; on the host: checked, then uploaded; on the device: trusted. Or
             ``[n, 3]`` runs on the host, whose dst_start is the position in the result: together they fill it.
         out: ``[at least n, *block_shape]``, any strides; dtype and device of ``src``.
 
@@ -90,22 +90,22 @@ def gather_blocks(src: Blocks, block_ids: BlockIds | Runs, *, out: torch.Tensor 
             shares blocks that are read.
     """
     sample = check_blocks(src, "src")
-    if are_runs(block_ids):
-        runs = read_runs(block_ids, rule=IDS_OR_RUNS)
+    if are_runs(ids):
+        runs = read_runs(ids, rule=IDS_OR_RUNS)
         num_blocks = int(runs[:, 2].sum())
         # Disjoint, and inside of as many blocks as they have: so they fill the result.
         _check_places(runs, sample.shape[0], num_blocks, names=("src", "the result"))
         blocks = _result(src, num_blocks, out)
         _copy_runs(src, blocks, runs, names=("src", "out"))
     else:
-        ids = read_ids(block_ids, sample.shape[0], sample.device, name="block_ids")
-        blocks = _result(src, len(ids), out)
-        _copy_ids(src, blocks, ids, None, names=("src", "out"))
+        ready = read_ids(ids, sample.shape[0], sample.device, name="block_ids")
+        blocks = _result(src, len(ready), out)
+        _copy_ids(src, blocks, ready, None, names=("src", "out"))
     return blocks
 
 
-def scatter_blocks(blocks: torch.Tensor, dst: Blocks, block_ids: BlockIds | Runs) -> None:
-    """Write ``blocks[i]`` to block ``block_ids[i]`` of ``dst``, in place.
+def scatter_blocks(blocks: torch.Tensor, dst: Blocks, ids: BlockIds | Runs) -> None:
+    """Write ``blocks[i]`` to block ``ids[i]`` of ``dst``, in place.
 
     Enqueued on the current stream; the caller synchronises.
 
@@ -113,7 +113,7 @@ def scatter_blocks(blocks: torch.Tensor, dst: Blocks, block_ids: BlockIds | Runs
         blocks: ``[n, *block_shape]``, or ``[n, num_layers, *layer_shape]`` for a tuple; any strides, dtype of ``dst``.
         dst: ``[num_blocks, *block_shape]``, any strides and dtype; or a tuple of such layers. Memory that several of
             its blocks share is not looked for.
-        block_ids: ``[n]`` integers, no repeats; on the host: checked, then uploaded; on the device: trusted. Or
+        ids: ``[n]`` integers, no repeats; on the host: checked, then uploaded; on the device: trusted. Or
             ``[n, 3]`` runs on the host, whose src_start is the position in ``blocks``.
 
     Raises:
@@ -127,16 +127,16 @@ def scatter_blocks(blocks: torch.Tensor, dst: Blocks, block_ids: BlockIds | Runs
         raise TypeError(f"blocks must be a tensor, got {type(blocks).__name__}")
     check_blocks(blocks, "blocks")
     check_match(blocks, dst, "blocks", "dst")
-    if are_runs(block_ids):
-        runs = read_runs(block_ids, rule=IDS_OR_RUNS)
+    if are_runs(ids):
+        runs = read_runs(ids, rule=IDS_OR_RUNS)
         _check_places(runs, len(blocks), sample.shape[0], names=("blocks", "dst"))
         _copy_runs(blocks, dst, runs, names=("blocks", "dst"))
         return
-    ids = read_ids(block_ids, sample.shape[0], sample.device, name="block_ids")
-    check_unique(ids, name="block_ids")
-    if len(blocks) != len(ids):
-        raise ValueError(f"blocks and block_ids must have one length, got {len(blocks)} and {len(ids)}")
-    _copy_ids(blocks, dst, None, ids, names=("blocks", "dst"))
+    ready = read_ids(ids, sample.shape[0], sample.device, name="block_ids")
+    check_unique(ready, name="block_ids")
+    if len(blocks) != len(ready):
+        raise ValueError(f"blocks and block_ids must have one length, got {len(blocks)} and {len(ready)}")
+    _copy_ids(blocks, dst, None, ready, names=("blocks", "dst"))
 
 
 def copy_blocks(src: Blocks, dst: Blocks, src_ids: BlockIds | Runs, dst_ids: BlockIds | None = None) -> None:
