@@ -12,6 +12,11 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is measured here is not kept
+
+
 def run(snippet):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
