@@ -1,18 +1,17 @@
-"""Block copies by ids and by runs: ours, plain indexing, and the loops that engines write today, beside one plain copy.
+"""Block copies by ids and by runs: ours, plain indexing, and the loops that engines write today.
 
-Run: ``pytest benchmarks/bench_block_copy.py``. On CUDA where there is a device, else on the CPU with one torch thread;
-every time includes the synchronisation. The moved bytes exceed the caches, and a pool is four times what is moved.
-``of copy`` in the extra information is the share of what one copy of as many contiguous bytes reaches on this device.
+Run: ``pytest benchmarks/bench_block_copy.py``. On CUDA where there is a device, else on the CPU with one torch thread.
+The moved bytes exceed the caches, and a pool is four times what is moved. The ceiling is ``bench_stream.py``'s copy.
 """
 
 from __future__ import annotations
 
 import functools
-import time
 
 import numpy as np
 import pytest
 import torch
+from measuring import DEVICE, MINIATURE, measure
 
 from fastswitch.kernels import (
     copy_blocks,
@@ -23,8 +22,8 @@ from fastswitch.kernels import (
     scatter_blocks_reference,
 )
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-MOVED_BYTES = (1024 if DEVICE == "cuda" else 64) << 20
+MOVED_BYTES = (16 if MINIATURE else 512 if DEVICE == "cuda" else 64) << 20
+MOST_CALLS = 4096  # of a loop over blocks on a GPU: a loop over more takes seconds, and its figure says no more
 # name |-> (layers, 2, block_size, heads, dim) of a block in bfloat16
 BLOCKS = {
     "8KiB": (1, 2, 16, 1, 128),
@@ -35,14 +34,6 @@ BLOCKS = {
 RUN_LENGTHS = [1, 16]
 each_layout = pytest.mark.parametrize("layout", ["block_major", "layer_major"])
 each_size = pytest.mark.parametrize("size", BLOCKS)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def gather_per_block(src, ids):
@@ -91,33 +82,19 @@ def make_runs(num_blocks, run_length):
     return np.stack([src, dst, np.full(num_runs, run_length)], axis=1)
 
 
-def synchronised(call):
-    call()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
+def time_it(benchmark, call, *, op, impl, size, layout, num_blocks, **facts):
+    """Bytes are counted once read and once written."""
+    block = BLOCKS[size]
+    facts |= {"op": op, "impl": impl.__name__, "size": size, "layout": layout}
+    facts |= {"dtype": "bfloat16", "shape": [num_blocks, *block]}
+    num_bytes = 2 * num_blocks * 2 * torch.Size(block).numel()
+    measure(benchmark, call, group=f"{op} {size} {layout}", num_bytes=num_bytes, **facts)
 
 
-def copy_speed():
-    """GB/s, read and written, of one copy between contiguous tensors, measured anew each time: machines are shared."""
-    src, dst = (torch.zeros(MOVED_BYTES, dtype=torch.uint8, device=DEVICE) for _ in range(2))
-    best_s = np.inf
-    for _ in range(6):
-        synchronised(lambda: None)
-        start_s = time.perf_counter()
-        synchronised(lambda: dst.copy_(src))
-        best_s = min(best_s, time.perf_counter() - start_s)
-    return 2 * MOVED_BYTES / best_s / 1e9
-
-
-def measure(benchmark, call, *, group, num_bytes=MOVED_BYTES):
-    """Time the call with its synchronisation; bytes are counted once read and once written."""
-    benchmark.group = f"{group} {DEVICE}"
-    benchmark.pedantic(synchronised, args=(call,), rounds=5, warmup_rounds=1)
-    if benchmark.stats is not None:
-        speed = 2 * num_bytes / benchmark.stats.stats.min / 1e9
-        benchmark.extra_info["GB/s"] = round(speed, 2)
-        benchmark.extra_info["of copy"] = round(speed / copy_speed(), 3)
-        benchmark.extra_info["device"] = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
+def skip_long_loops(impl, num_calls):
+    loops = impl.__name__ in ("gather_per_block", "scatter_per_block", "copy_per_run")
+    if DEVICE == "cuda" and loops and num_calls > MOST_CALLS:
+        pytest.skip(f"{num_calls} calls, more than {MOST_CALLS}")
 
 
 def same(left, right):
@@ -129,8 +106,10 @@ def same(left, right):
 @pytest.mark.parametrize("impl", [gather_per_block, gather_blocks_reference, gather_blocks, gather_into_out])
 def test_gather(benchmark, impl, size, layout):
     src, ids = make_pool(layout, BLOCKS[size])
+    skip_long_loops(impl, len(ids))
     assert same(impl(src, ids), src[ids.to(DEVICE)])
-    measure(benchmark, lambda: impl(src, ids), group=f"gather {size} {layout}")
+    facts = {"op": "gather", "impl": impl, "size": size, "layout": layout}
+    time_it(benchmark, lambda: impl(src, ids), num_blocks=len(ids), **facts)
 
 
 @each_layout
@@ -138,12 +117,14 @@ def test_gather(benchmark, impl, size, layout):
 @pytest.mark.parametrize("impl", [scatter_per_block, scatter_blocks_reference, scatter_blocks])
 def test_scatter(benchmark, impl, size, layout):
     dst, ids = make_pool(layout, BLOCKS[size])
+    skip_long_loops(impl, len(ids))
     blocks = dst.flip(0)[: len(ids)].contiguous()
     expected = dst.clone()
     expected.view(torch.int16)[ids.to(DEVICE)] = blocks.view(torch.int16)
     impl(blocks, dst, ids)
     assert same(dst, expected)
-    measure(benchmark, lambda: impl(blocks, dst, ids), group=f"scatter {size} {layout}")
+    facts = {"op": "scatter", "impl": impl, "size": size, "layout": layout}
+    time_it(benchmark, lambda: impl(blocks, dst, ids), num_blocks=len(ids), **facts)
 
 
 @pytest.mark.parametrize("run_length", RUN_LENGTHS)
@@ -154,11 +135,11 @@ def test_copy_of_runs(benchmark, impl, size, layout, run_length):
     src, _ = make_pool(layout, BLOCKS[size])
     dst = torch.zeros_like(src)
     runs = make_runs(len(src), run_length)
+    skip_long_loops(impl, len(runs))
     expected = torch.zeros_like(src)
     for src_start, dst_start, num_blocks in runs.tolist():
         expected[dst_start : dst_start + num_blocks] = src[src_start : src_start + num_blocks]
     impl(src, dst, runs)
     assert same(dst, expected)
-    num_bytes = int(runs[:, 2].sum()) * src[:1].nbytes
-    group = f"runs of {run_length} x {size} {layout}"
-    measure(benchmark, lambda: impl(src, dst, runs), group=group, num_bytes=num_bytes)
+    facts = {"op": "copy of runs", "impl": impl, "size": size, "layout": layout, "run_length": run_length}
+    time_it(benchmark, lambda: impl(src, dst, runs), num_blocks=int(runs[:, 2].sum()), **facts)

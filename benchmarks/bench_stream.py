@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from measuring import DEVICE, MINIATURE, measure
+from measuring import DEVICE, MINIATURE, measure, transfer_seconds
 
 NUM_BYTES = (4 << 20) if MINIATURE else (1 << 30) if DEVICE == "cuda" else (128 << 20)
 LINK_BYTES = (4 << 20) if MINIATURE else (256 << 20) if DEVICE == "cuda" else (128 << 20)
@@ -54,4 +54,4 @@ def test_link(benchmark, direction):
         torch.cuda.synchronize()
     assert torch.equal(dst.cpu(), src.cpu())
     facts = {"op": "link", "direction": direction, "dtype": "uint8", "shape": [LINK_BYTES]}
-    measure(benchmark, memcpy, group=f"link {direction}", num_bytes=LINK_BYTES, **facts)
+    measure(benchmark, memcpy, group=f"link {direction}", num_bytes=LINK_BYTES, timed=transfer_seconds, **facts)

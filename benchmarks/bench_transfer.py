@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from measuring import DEVICE, MINIATURE, measure
+from measuring import DEVICE, MINIATURE, measure, transfer_seconds
 
 from fastswitch.kernels import DIRECTIONS, TRANSFERS, TransferCount, choose_transfer, transfer_costs, why_not
 from fastswitch.kernels._runs import expand_runs
@@ -140,5 +140,6 @@ def test_transfer(benchmark, case, direction, way):
         group=f"{case.name} {direction}",
         num_bytes=case.num_bytes,
         stream=stream,
+        timed=transfer_seconds,
         **facts,
     )

@@ -1,13 +1,15 @@
 """How the kernels' benchmarks time a call, and what they write beside the time.
 
-On a CPU one torch thread. On CUDA the clock starts on an idle device and stops when the work is done, with a cold L2;
-since a launch alone takes some 10 us of that, the device's own time is measured too, with events, and GB/s is by it.
+On a CPU one torch thread. On CUDA a kernel's time is the device's own: its events are recorded while the device still
+works on something else, so that what the host does before the launch is hidden as it is in an engine that runs ahead;
+the L2 is cold. A transfer's time is the clock's, from the call to the end of its copies: issuing them is part of it.
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import time
 
 import torch
 
@@ -16,6 +18,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MINIATURE = bool(os.environ.get("BENCH_MINIATURE"))
 ROUNDS = 3 if MINIATURE else 7
 L2_BYTES = 256 << 20  # several times the L2 of an H200
+AHEAD_CYCLES = 40_000_000  # some 20 ms, in which the host checks and enqueues
 
 if DEVICE == "cpu":
     torch.set_num_threads(1)
@@ -25,28 +28,37 @@ def device_name():
     return torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
 
 
-def measure(benchmark, call, *, group, num_bytes, stream=None, **facts):
+def measure(benchmark, call, *, group, num_bytes, stream=None, timed=None, **facts):
     """Time the call; ``num_bytes`` are those read and written, ``facts`` go beside: dtype, shape, way.
 
     Args:
         stream: a CUDA stream to call on; None: the current one.
+        timed: (call, stream) |-> seconds, for GB/s; None: `kernel_seconds`. On a CPU it is the clock.
     """
     benchmark.group = f"{group} {DEVICE}"
     benchmark.pedantic(lambda: _run(call, stream), setup=cool_down, rounds=ROUNDS, warmup_rounds=1)
     info = benchmark.extra_info
     info.update({"device": device_name(), "num_bytes": num_bytes, **facts})
     if benchmark.stats is not None:
-        seconds = benchmark.stats.stats.min if DEVICE == "cpu" else device_seconds(call, stream)
+        on_gpu = timed or kernel_seconds
+        seconds = benchmark.stats.stats.min if DEVICE == "cpu" else on_gpu(call, stream)
         info["us"] = round(seconds * 1e6, 2)
         info["GB/s"] = round(num_bytes / seconds / 1e9, 2)
 
 
-def device_seconds(call, stream=None):
-    """Median seconds of a call by CUDA events, each with a cold L2."""
+def kernel_seconds(call, stream=None):
+    """Median seconds that the device is busy with the call."""
+    return statistics.median(_event_seconds(call, stream or torch.cuda.current_stream()) for _ in range(ROUNDS))
+
+
+def transfer_seconds(call, stream=None):
+    """Median seconds from the call, on an idle device, to the end of what it has enqueued."""
     times = []
     for _ in range(ROUNDS):
         cool_down()
-        times.append(_event_seconds(call, stream or torch.cuda.current_stream()))
+        start = time.perf_counter()
+        _run(call, stream)
+        times.append(time.perf_counter() - start)
     return statistics.median(times)
 
 
@@ -68,7 +80,9 @@ def _run(call, stream):
 
 def _event_seconds(call, stream):
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    cool_down()
     with torch.cuda.stream(stream):
+        torch.cuda._sleep(AHEAD_CYCLES)  # noqa: SLF001 - torch has no public way to keep a device busy
         start.record()
         call()
         end.record()
