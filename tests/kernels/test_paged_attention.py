@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastswitch.kernels import AttentionPlan, paged_attention, paged_attention_reference, write_kv
-from fastswitch.kernels.paged_attention import PIECE_ROWS
+from fastswitch.kernels._attention_torch import PIECE_ROWS
 from tests.kernels.backends import on_every_device
 
 NUM_BLOCKS = 40
