@@ -22,10 +22,11 @@ try:
 except ImportError:
     triton = None
 
-__all__ = ["attention_kernel", "rounded"]
+__all__ = ["attention_kernel", "rounded", "shift_of"]
 
 attention_kernel: Any = None  # without Triton
 rounded: Any = None
+shift_of: Any = None
 
 if triton is not None:
     LN_2 = tl.constexpr(0.6931471805599453)
@@ -39,6 +40,11 @@ if triton is not None:
             bits = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16 << 16
             x = bits.to(tl.float32, bitcast=True)
         return x
+
+    @triton.jit
+    def shift_of(top: tl.tensor) -> tl.tensor:
+        """What is taken off exponents of which ``top`` is the largest: -inf - -inf would be NaN."""
+        return tl.where(top == float("-inf"), 0.0, top)
 
     @triton.jit
     def _load_slots(
@@ -158,8 +164,7 @@ if triton is not None:
             )
             scores = _score(query, key, position + row, key_position, in_range, score_factor, cap, window, PRECISION)
             new_top = tl.maximum(top, tl.max(scores, 1))
-            # a row that has seen no key yet has nothing to shift by: -inf - -inf would be NaN
-            shift = tl.where(new_top == float("-inf"), 0.0, new_top)
+            shift = shift_of(new_top)
             weights = tl.exp2(scores - shift[:, None])
             decay = tl.exp2(top - shift)
             total = total * decay + tl.sum(weights, 1)
@@ -178,7 +183,10 @@ if triton is not None:
             tl.store(lse_ptr + index, lse, mask=held)
         if sinks_ptr is not None:
             sink = tl.load(sinks_ptr + head, mask=held, other=0.0).to(tl.float32) / LN_2
-            total += tl.exp2(sink - tl.where(seen, top, 0.0))
+            shift = shift_of(tl.maximum(top, sink))
+            decay = tl.exp2(top - shift)
+            acc *= decay[:, None]
+            total = total * decay + tl.exp2(sink - shift)
         out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
         out_pointers = out_ptr + index[:, None] * HEAD_DIM + dim[None, :]
         out_mask = held[:, None] & (dim[None, :] < HEAD_DIM)

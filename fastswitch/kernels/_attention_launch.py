@@ -93,9 +93,7 @@ def _attend_strips(
             DIM=tile.dim,
             PRECISION="ieee" if dtype == torch.float32 else "tf32",
             IN_STRIPS=num_splits > 1,
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
-            maxnreg=tile.maxnreg,
+            **tile.options,
         )
     if num_splits > 1 and parts_lse is not None:
         launch_merge(parts_out, parts_lse, rules.sinks, out, lse, strips=(strips, index.requests))

@@ -28,6 +28,7 @@ NUM_STAGES_AMD = 2
 # costs 2 * 2 bytes for each dimension. With a group of 4 heads that is 3 % of 256 keys.
 MIN_SPLIT_KEYS = 256
 MAX_SPLITS = 64  # bounds the memory of the parts
+MAX_DECODE_HEADS = 64  # and so the registers of a decode with one KV head for many
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ class Tile:
     num_stages: int
     maxnreg: int | None
 
+    @property
+    def options(self) -> dict[str, int]:
+        """What Triton's launch takes beside the kernel's own arguments."""
+        options = {"num_warps": self.num_warps, "num_stages": self.num_stages}
+        return options if self.maxnreg is None else {**options, "maxnreg": self.maxnreg}
+
 
 def choose_tile(group: int, strip_rows: int, head_dim: int, dtype: torch.dtype) -> Tile:
     """The tile for a layer.
@@ -64,19 +71,26 @@ def choose_tile(group: int, strip_rows: int, head_dim: int, dtype: torch.dtype) 
         dtype: the widest of query and caches.
     """
     dim = max(MIN_ROWS, power_of_two(head_dim))
-    num_stages = NUM_STAGES_AMD if torch.version.hip else NUM_STAGES
-    if dtype == torch.float32:  # products without tensor cores: every row costs registers
-        most_rows, n, num_warps, num_stages = 16, 16 if dim > 128 else 32, 8 if dim > 64 else 4, min(3, num_stages)
-    else:
-        most_rows, n, num_warps = 32 if dim > 128 else 128, 32 if dim > 64 else 64, 4
+    if dtype == torch.float32:
+        return _float32_tile(group, strip_rows, dim)
+    most_rows = 128 if dim <= 128 else 32
     if strip_rows == 1:
-        heads = min(power_of_two(group), most_rows, 64)
-        m = max(MIN_ROWS, heads)
-        slim = m == MIN_ROWS and dim <= 128 and dtype != torch.float32
-        return Tile(heads, 1, m, n, dim, num_warps, num_stages, maxnreg=128 if slim else None)
-    heads = min(power_of_two(group), most_rows // STRIP_ROWS)
-    num_warps = 8 if most_rows == 128 else num_warps
-    return Tile(heads, most_rows // STRIP_ROWS // heads, most_rows, n, dim, num_warps, num_stages, maxnreg=None)
+        heads, strips = min(power_of_two(group), most_rows, MAX_DECODE_HEADS), 1
+        m, num_warps = max(MIN_ROWS, heads), 4
+    else:
+        heads = min(power_of_two(group), most_rows // STRIP_ROWS)
+        strips, m, num_warps = most_rows // STRIP_ROWS // heads, most_rows, 8 if most_rows == 128 else 4
+    num_stages = NUM_STAGES if dim <= 128 or m == MIN_ROWS else 3
+    maxnreg = 128 if m == MIN_ROWS and dim <= 128 else None
+    if torch.version.hip:
+        num_stages, maxnreg = NUM_STAGES_AMD, None
+    return Tile(heads, strips, m, 64 if dim <= 64 else 32, dim, num_warps, num_stages, maxnreg)
+
+
+def _float32_tile(group: int, strip_rows: int, dim: int) -> Tile:
+    """Products of float32 are made without tensor cores, and every row of theirs costs registers: there are few."""
+    heads = min(power_of_two(group), MIN_ROWS) if strip_rows == 1 else 1
+    return Tile(heads, 1, MIN_ROWS, 32, dim, num_warps=8 if dim > 64 else 4, num_stages=2, maxnreg=None)
 
 
 def choose_splits(strips: Strips, tile: Tile, head_tiles: int, visible: int, num_sms: int) -> int:

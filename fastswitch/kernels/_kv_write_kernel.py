@@ -42,8 +42,7 @@ if triton is not None:
         v_cache_ptr: tl.tensor,  # as k_cache_ptr
         slot_mapping_ptr: tl.tensor,  # [num_tokens] int64, -1 = padding
         num_kv_heads: tl.tensor,
-        num_words: tl.tensor,  # of a head
-        # strides are in units of ALIGN bytes, those of words in words
+        num_units: tl.tensor,  # of a head; a unit is ALIGN bytes, and strides are in units, those of words in words
         key_stride_token: tl.tensor,
         key_stride_head: tl.tensor,
         key_stride_word: tl.tensor,
@@ -63,14 +62,14 @@ if triton is not None:
         UNIT: tl.constexpr,  # words in ALIGN bytes
         ALIGN: tl.constexpr,  # bytes; divides every address and every stride
         HEADS: tl.constexpr,  # num_kv_heads, padded
-        WORDS: tl.constexpr,  # num_words, padded
+        WORDS: tl.constexpr,  # of a head, padded
     ) -> None:
         # grid: (num_tokens,); a program writes K and V of one token
         token = tl.program_id(0).to(tl.int64)
         slot = tl.load(slot_mapping_ptr + token)
         block_id, offset = slot // BLOCK_SIZE, slot % BLOCK_SIZE
         head, word = tl.arange(0, HEADS)[:, None].to(tl.int64), tl.arange(0, WORDS)[None, :].to(tl.int64)
-        mask = (head < num_kv_heads) & (word < num_words)
+        mask = (head < num_kv_heads) & (word < num_units * UNIT)
         # Nothing here waits for the slot: both rows are under way before it is known.
         key_row = _as_words(key_ptr, WORD, ALIGN) + token * key_stride_token * UNIT
         key = tl.load(key_row + head * key_stride_head * UNIT + word * key_stride_word, mask=mask)
@@ -91,9 +90,8 @@ def launch_write(
     tensors, itemsize = (key, value, k_cache, v_cache), key.element_size()
     dense = all(tensor.stride(-1) == 1 for tensor in tensors)
     align = _alignment(tensors) if dense else itemsize
-    word_bytes = min(align, 8)
-    num_words = key.shape[2] * itemsize // word_bytes
-    heads, words = triton.next_power_of_2(key.shape[1]), triton.next_power_of_2(num_words)
+    word_bytes, row_bytes = min(align, 8), key.shape[2] * itemsize
+    heads, words = triton.next_power_of_2(key.shape[1]), triton.next_power_of_2(row_bytes // word_bytes)
     strides = [
         each
         for tensor in tensors
@@ -107,7 +105,7 @@ def launch_write(
             *tensors,
             slot_mapping,
             key.shape[1],
-            num_words,
+            row_bytes // align,
             *strides,
             BLOCK_SIZE=k_cache.shape[1],
             WORD={1: tl.int8, 2: tl.int16, 4: tl.int32, 8: tl.int64}[word_bytes],

@@ -97,9 +97,7 @@ def _check(
     if slot_mapping.dtype != torch.int64:
         raise TypeError(f"slot_mapping must be int64, got {slot_mapping.dtype}")
     if slot_mapping.device.type != "cpu" and slot_mapping.device != key.device:
-        raise ValueError(
-            f"slot_mapping must be on the host or on {key.device}, where key is, got {slot_mapping.device}"
-        )
+        raise ValueError(f"slot_mapping must be on the host or on {key.device}, got {slot_mapping.device}")
     if k_cache.dim() != 4 or k_cache.shape != v_cache.shape:
         shapes = f"{tuple(k_cache.shape)} and {tuple(v_cache.shape)}"
         raise ValueError(f"caches must be [num_blocks, block_size, num_kv_heads, head_dim] both, got {shapes}")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from einops import einsum
 
-from fastswitch.kernels._attention_kernel import rounded
+from fastswitch.kernels._attention_kernel import rounded, shift_of
 from fastswitch.kernels._kernel_index import Strips
 from fastswitch.kernels._triton import launching, takes_kernel
 
@@ -84,7 +84,7 @@ if triton is not None:
             mask = (lse > float("-inf"))[:, None] & (dim[None, :] < HEAD_DIM)
             out = tl.load(outs_ptr + index[:, None] * HEAD_DIM + dim[None, :], mask=mask, other=0.0)
             new_top = tl.maximum(top, tl.max(lse, 0))
-            shift = tl.where(new_top == float("-inf"), 0.0, new_top)
+            shift = shift_of(new_top)
             weights = tl.exp(lse - shift)
             decay = tl.exp(top - shift)
             total = total * decay + tl.sum(weights, 0)
@@ -95,7 +95,11 @@ if triton is not None:
             lse = tl.where(total > 0, top + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
             tl.store(lse_ptr + index, lse)
         if sinks_ptr is not None:
-            total += tl.exp(tl.load(sinks_ptr + head).to(tl.float32) - tl.where(total > 0, top, 0.0))
+            sink = tl.load(sinks_ptr + head).to(tl.float32)
+            shift = shift_of(tl.maximum(top, sink))
+            decay = tl.exp(top - shift)
+            acc *= decay
+            total = total * decay + tl.exp(sink - shift)
         out = rounded(acc / tl.where(total == 0.0, 1.0, total), out_ptr.dtype.element_ty)
         tl.store(out_ptr + index * HEAD_DIM + dim, out, mask=dim < HEAD_DIM)
 
