@@ -13,7 +13,9 @@ from fastswitch.kernels.block_copy import (
 )
 from fastswitch.kernels.choose_transfer import choose_transfer, transfer_costs
 from fastswitch.kernels.kv_write import write_kv, write_kv_reference
+from fastswitch.kernels.merge_attention import merge_attention, merge_attention_reference
 from fastswitch.kernels.paged_attention import paged_attention, paged_attention_reference
+from fastswitch.kernels.partial_attention import partial_attention, partial_attention_reference
 from fastswitch.kernels.transfer import (
     TRANSFERS,
     TRANSPOSING,
@@ -46,8 +48,12 @@ __all__ = [
     "copy_blocks_reference",
     "gather_blocks",
     "gather_blocks_reference",
+    "merge_attention",
+    "merge_attention_reference",
     "paged_attention",
     "paged_attention_reference",
+    "partial_attention",
+    "partial_attention_reference",
     "per_block",
     "per_run",
     "scatter_blocks",

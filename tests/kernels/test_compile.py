@@ -1,104 +1,95 @@
-"""The copy kernel compiled ahead of time, no GPU needed: 16-byte loads and stores, and no register spilled.
+"""Every kernel compiled ahead of time as its launcher launches it, no GPU needed.
 
-This file is also the program that compiles: a process that has set ``TRITON_INTERPRET`` cannot.
+What the assembler says of each is left in out/kernels.json: registers, spills, shared memory, memory instructions.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-ARCHITECTURES = [80, 90, 100]
-# types of (src_starts, dst_starts, lengths)
-OPS = {
-    "gather": ("*i64", None, None),
-    "scatter": (None, "*i64", None),
-    "copy": ("*i32", "*i32", None),
-    "runs": ("*i64", "*i64", "*i64"),
-    "joined": ("*i64", "*i64", "*i64"),
-}
-ALIGNS = [16, 8]
+from tests.kernels.variants import names
+
 ROOT = Path(__file__).parents[2]
+# Bytes of a program. What is compiled for sm_80 runs on sm_86 and sm_89 too, which have the least of that family.
+SHARED_MEMORY = {"sm_80": 99 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+WIDE = r"\.(v2\.b64|v4\.b32)$|dwordx4$|^cp\.async 16$"  # 16 bytes a lane
+
+some, every = names("some"), names("all")
+
+
+def compile_in_a_process(amount, cache_dir):
+    pytest.importorskip("triton")
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    env |= {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(cache_dir)}
+    env["TRITON_DEFAULT_FP_FUSION"] = "1"  # its default; unset, Triton 3.9 warns
+    command = [sys.executable, "-m", "tests.kernels.ahead_of_time", amount]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (ROOT / "out").mkdir(exist_ok=True)
+    (ROOT / "out" / "kernels.json").write_text(done.stdout, encoding="utf-8")
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    pytest.importorskip("triton")
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    env |= {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
-    env["TRITON_DEFAULT_FP_FUSION"] = "1"  # its default; unset, Triton 3.9 warns
-    done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return compile_in_a_process("some", tmp_path_factory.mktemp("triton"))
 
 
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_copies_in_16_byte_words(reports, architecture, op):
-    ptx = reports[f"sm_{architecture} {op} 16"]["ptx"]
-    stores = re.findall(r"st\.global\S*", ptx)
-    assert stores
-    assert all(re.search(r"\.(v2\.b64|v4\.b32)$", store) for store in stores)
-    loads = re.findall(r"ld\.global\S*\.(?:v2\.b64|v4\.b32)", ptx)
-    assert len(loads) == len(stores)
+def check(architecture, report):
+    """No register spilled, and no more shared memory than there is."""
+    if report["spilled"] is not None:
+        assert report["spilled"] == 0
+    assert report["shared"] <= SHARED_MEMORY[architecture]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_unaligned_memory_is_not_read_in_16_byte_words(reports, architecture):
-    assert not re.search(r"global\S*\.v\d", reports[f"sm_{architecture} copy 8"]["ptx"])
+@pytest.mark.parametrize(("architecture", "variant"), some)
+def test_spills_nothing_and_fits(reports, architecture, variant):
+    kernels = reports[f"{architecture} {variant}"]
+    assert kernels
+    for report in kernels.values():
+        check(architecture, report)
 
 
-@pytest.mark.parametrize(("architecture", "op", "align"), list(itertools.product(ARCHITECTURES, OPS, ALIGNS)))
-def test_spills_nothing(reports, architecture, op, align):
-    usage = reports[f"sm_{architecture} {op} {align}"]["usage"]
-    if usage is None:
-        pytest.skip("this Triton brings no cuobjdump")
-    assert re.findall(r"(?:STACK|LOCAL):\d+", usage) == ["STACK:0", "LOCAL:0"]
+@pytest.mark.long
+def test_every_variant_spills_nothing_and_fits(tmp_path):
+    reports = compile_in_a_process("all", tmp_path)
+    assert len(reports) == len(every)
+    for name, kernels in reports.items():
+        for report in kernels.values():
+            check(name.split()[0], report)
 
 
-def compile_all():
-    """PTX and resource usage of the kernel as every copy function launches it, by ``sm_<n> <op> <align>``."""
-    import triton
-    import triton.language as tl
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from fastswitch.kernels._copy_kernel import MAX_WARPS, TILE_BYTES, _copy_kernel
-
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    found = {}
-    for architecture, (op, ids), align in itertools.product(ARCHITECTURES, OPS.items(), ALIGNS):
-        constants = {"WORD": tl.int64, "WORDS_PER_UNIT": align // 8, "ALIGN": align, "TILE": TILE_BYTES // 8}
-        constants |= {"INDEX": tl.int64 if op == "runs" else tl.int32, "JOINED": op == "joined"}
-        types = {"pieces_ptr": "*i64", "num_items": "i64" if op == "runs" else "i32"}
-        types |= dict.fromkeys(["chunk_blocks", "num_pieces", "piece_units", "num_tiles"], "i32")
-        for name, ids_type in zip(("src_starts_ptr", "dst_starts_ptr", "lengths_ptr"), ids, strict=True):
-            (constants if ids_type is None else types)[name] = ids_type
-        signature = {name: types.get(name, "constexpr") for name in _copy_kernel.arg_names}
-        source = ASTSource(_copy_kernel, signature, constexprs=constants)
-        target = GPUTarget("cuda", architecture, 32)
-        compiled = triton.compile(source, target=target, options={"num_warps": MAX_WARPS})
-        report = {"ptx": compiled.asm["ptx"], "usage": resource_usage(tool, compiled.asm["cubin"])}
-        found[f"sm_{architecture} {op} {align}"] = report
-    return found
+@pytest.mark.parametrize(
+    ("architecture", "variant"),
+    [pair for pair in some if pair[1].startswith(("copy", "write")) and pair[0] != "gfx942"],
+)
+def test_moves_16_byte_words_where_memory_is_aligned(reports, architecture, variant):
+    (report,) = reports[f"{architecture} {variant}"].values()
+    stores = [each for each in report["accesses"] if each.startswith("st.")]
+    wide_loads = [each for each in report["accesses"] if each.startswith("ld.") and re.search(WIDE, each)]
+    if "unaligned" in variant:
+        assert not any(re.search(r"\.v\d", each) for each in report["accesses"])
+    else:
+        assert stores
+        assert all(re.search(WIDE, each) for each in stores)
+        assert wide_loads
 
 
-def resource_usage(tool, cubin):
-    if not tool.exists():
-        return None
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        return subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(compile_all()))
+@pytest.mark.parametrize(
+    ("architecture", "variant"), [pair for pair in some if pair[1].startswith(("decode", "chunk"))]
+)
+def test_attention_loads_keys_and_values_in_16_byte_words(reports, architecture, variant):
+    accesses = reports[f"{architecture} {variant}"]["attention_kernel"]["accesses"]
+    if architecture == "gfx942":
+        assert any(re.search(r"load_dwordx4$", each) for each in accesses)
+    else:
+        assert "cp.async 16" in accesses
+        # the other size is that of block ids
+        assert {each for each in accesses if each.startswith("cp.async")} <= {"cp.async 16", "cp.async 4"}
