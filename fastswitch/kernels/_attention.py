@@ -34,6 +34,6 @@ def attend(
     if query.shape[2] > MAX_HEAD_DIM:
         raise ValueError(
             f"head_dim must be at most {MAX_HEAD_DIM} in the Triton kernel, got {query.shape[2]}: "
-            "attend on the CPU, or in float64, where torch serves"
+            "attend on the CPU or in float64"
         )
     attend_in_triton(query, k_cache, v_cache, plan.index, rules, out, lse)

@@ -174,7 +174,7 @@ if triton is not None:
             acc = tl.dot(weights, value, acc * decay[:, None], input_precision=PRECISION)
             top = new_top
 
-        seen = total > 0
+        seen = total != 0  # a NaN is one that was seen
         target = strip * STRIP_ROWS + m // HEADS if IN_STRIPS else token
         num_rows = tl.num_programs(0) * STRIP_ROWS
         index = (tl.program_id(2).to(tl.int64) * num_rows + target) * (group * num_kv_heads) + head

@@ -27,7 +27,10 @@ NUM_STAGES_AMD = 2
 # What a split costs is its part, written and read in float32: 2 * 4 bytes for each head and dimension, where a key
 # costs 2 * 2 bytes for each dimension. With a group of 4 heads that is 3 % of 256 keys.
 MIN_SPLIT_KEYS = 256
-MAX_SPLITS = 64  # bounds the memory of the parts
+# More would leave the merge, which is one program a row and head, a long loop; and the parts of a ragged batch take
+# memory for the longest context in every row.
+MAX_SPLITS = 64
+MAX_PARTS_BYTES = 256 << 20
 MAX_DECODE_HEADS = 64  # and so the registers of a decode with one KV head for many
 
 
@@ -93,7 +96,7 @@ def _float32_tile(group: int, strip_rows: int, dim: int) -> Tile:
     return Tile(heads, 1, MIN_ROWS, 32, dim, num_warps=8 if dim > 64 else 4, num_stages=2, maxnreg=None)
 
 
-def choose_splits(strips: Strips, tile: Tile, head_tiles: int, visible: int, num_sms: int) -> int:
+def choose_splits(strips: Strips, tile: Tile, head_tiles: int, visible: int, part_numel: int, num_sms: int) -> int:
     """Into how many ranges the keys are split, so that the device is busy and ranges are alike.
 
     Args:
@@ -101,11 +104,12 @@ def choose_splits(strips: Strips, tile: Tile, head_tiles: int, visible: int, num
         tile: of a program.
         head_tiles: programs for the heads of a tile's rows.
         visible: most keys that one program attends.
+        part_numel: numbers that a split writes, in float32.
         num_sms: multiprocessors of the device.
     """
     keys = min(strips.sum_keys, len(strips.index) * visible) * head_tiles / tile.strips
     share = max(MIN_SPLIT_KEYS, keys / (PROGRAMS_PER_SM * num_sms))
-    return max(1, min(MAX_SPLITS, round(visible / share)))
+    return max(1, min(MAX_SPLITS, MAX_PARTS_BYTES // (4 * part_numel), round(visible / share)))
 
 
 def power_of_two(number: int) -> int:

@@ -92,7 +92,7 @@ if triton is not None:
             top = new_top
         index = target.to(tl.int64) * num_heads + head
         if lse_ptr is not None:
-            lse = tl.where(total > 0, top + tl.log(tl.where(total > 0, total, 1.0)), float("-inf"))
+            lse = tl.where(total != 0, top + tl.log(tl.where(total != 0, total, 1.0)), float("-inf"))
             tl.store(lse_ptr + index, lse)
         if sinks_ptr is not None:
             sink = tl.load(sinks_ptr + head).to(tl.float32)

@@ -117,7 +117,17 @@ def test_keys_are_split_until_the_device_is_busy(seq_lens, kv_heads, num_splits)
     tables = [np.zeros(seq_len // BLOCK_SIZE, dtype=np.int32) for seq_len in seq_lens]
     strips = build(tables, [1] * len(seq_lens), seq_lens).index.decodes
     tile = choose_tile(4, 1, 128, torch.bfloat16)
-    assert choose_splits(strips, tile, kv_heads, strips.max_keys, num_sms=132) == num_splits <= MAX_SPLITS
+    part_numel = len(seq_lens) * 4 * kv_heads * 128
+    assert choose_splits(strips, tile, kv_heads, strips.max_keys, part_numel, num_sms=132) == num_splits <= MAX_SPLITS
+
+
+def test_parts_of_a_large_ragged_batch_stay_small():
+    query_lens, seq_lens = [512] * 64 + [16], [512] * 64 + [32768]
+    tables = [np.zeros(seq_len // BLOCK_SIZE, dtype=np.int32) for seq_len in seq_lens]
+    strips = build(tables, query_lens, seq_lens).index.chunks
+    part_numel = len(strips.index) * strips.rows * 32 * 128
+    tile = choose_tile(4, strips.rows, 128, torch.bfloat16)
+    assert choose_splits(strips, tile, 8, strips.max_keys, part_numel, num_sms=132) == 1
 
 
 TABLE = np.array([3, 4], dtype=np.int32)

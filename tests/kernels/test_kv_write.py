@@ -74,7 +74,7 @@ def test_nan_payloads_survive(device, dtype):
 @on_every_backend
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_a_cache_beyond_32_bits(device, dim):
-    """Strides that take the last block, slot, head or element of a cache beyond 2 ** 31 elements, one after the other."""
+    """Strides that take the last block, slot, head or element of a cache beyond 2 ** 31 elements."""
     shape, strides = (5, 4, 3, 8), [96, 24, 8, 1]
     strides[dim] = (1 << 31) // (shape[dim] - 1) + 1
     numel = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))

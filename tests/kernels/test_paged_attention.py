@@ -188,22 +188,43 @@ def test_chunked_prefill_equals_one_prefill():
 
 
 @on_every_backend
-@pytest.mark.parametrize("dim_to_widen", [0, 1, 2, 3])
-def test_caches_and_queries_beyond_32_bits(device, dim_to_widen):
-    batch = make_batch([1, 3], [9, 7], kv_heads=2, dim=3, dtype=torch.bfloat16, device=device)
-    wide = (1 << 31) // max(1, batch.k_cache.shape[dim_to_widen] - 2) + 1
-    strides = [1, 1, 1, 1]
-    strides[dim_to_widen] = wide
-    narrow = [each for each in range(4) if each != dim_to_widen]
-    for each, after in zip(narrow, [*narrow[1:], None], strict=True):
-        strides[each] = 1 if after is None else int(np.prod([batch.k_cache.shape[i] for i in narrow if i > each]))
-    numel = 1 + sum((size - 1) * stride for size, stride in zip(batch.k_cache.shape, strides, strict=True))
-    caches = [virtual_memory(numel, torch.bfloat16, device).as_strided(batch.k_cache.shape, strides) for _ in range(2)]
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+def test_caches_beyond_32_bits(device, dim):
+    """Strides that take the last block, slot, head or element of a cache beyond 2 ** 31 elements."""
+    batch = make_batch([1, 3], [9, 7], dim=3, dtype=torch.bfloat16, device=device)
+    block_ids = np.concatenate(batch.block_tables).tolist()
+    shape, strides = batch.k_cache.shape, [24, 6, 3, 1]
+    strides[dim] = (1 << 31) // (max(block_ids) if dim == 0 else shape[dim] - 1) + 1
+    numel = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    caches = [virtual_memory(numel, torch.bfloat16, device).as_strided(shape, strides) for _ in range(2)]
     for cache, filled in zip(caches, (batch.k_cache, batch.v_cache), strict=True):
-        for block_id in np.concatenate(batch.block_tables).tolist():
+        for block_id in block_ids:
             cache[block_id] = filled[block_id]
     out = paged_attention(batch.query, *caches, batch.plan(), scale=0.5)
     assert torch.equal(out, paged_attention(*batch.tensors, batch.plan(), scale=0.5))
+
+
+@on_every_backend
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_queries_beyond_32_bits(device, dim):
+    batch = make_batch([1, 3], [9, 7], dim=3, dtype=torch.bfloat16, device=device)
+    shape, strides = batch.query.shape, [18, 3, 1]
+    strides[dim] = (1 << 31) // (shape[dim] - 1) + 1
+    numel = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    query = virtual_memory(numel, torch.bfloat16, device).as_strided(shape, strides)
+    query.copy_(batch.query)
+    out = paged_attention(query, batch.k_cache, batch.v_cache, batch.plan(), scale=0.5)
+    assert torch.equal(out, paged_attention(*batch.tensors, batch.plan(), scale=0.5))
+
+
+@on_every_backend
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_keys_after_a_tile_of_rows_may_hold_nan(device, dtype):
+    batch = make_batch([200], [230], block_size=16, kv_heads=1, group=2, dtype=dtype, device=device)
+    whole = paged_attention(*batch.tensors, batch.plan(), scale=0.5)
+    for cache in (batch.k_cache, batch.v_cache):
+        cache[batch.block_tables[0][6:].tolist()] = NAN  # from position 96 on: the row of that position is row 66
+    assert torch.equal(paged_attention(*batch.tensors, batch.plan(), scale=0.5)[:64], whole[:64])
 
 
 @on_every_backend
@@ -218,7 +239,7 @@ def test_an_empty_batch(device):
 def test_a_head_too_large_for_the_kernel(device):
     plan = AttentionPlan.build([np.array([0], dtype=np.int32)], [1], [1], block_size=4, device=device)
     cache = torch.zeros(2, 4, 1, 257, device=device)
-    message = "head_dim must be at most 256 in the Triton kernel, got 257: attend on the CPU, or in float64, where torch serves"
+    message = "head_dim must be at most 256 in the Triton kernel, got 257: attend on the CPU or in float64"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         paged_attention(cache[:1, 0], cache, cache, plan, scale=1.0)
     out = paged_attention(cache[:1, 0].double(), cache.double(), cache.double(), plan, scale=1.0)
@@ -238,6 +259,10 @@ def test_a_head_too_large_for_the_kernel_is_none_on_the_cpu():
 TABLE = np.array([3, 4], dtype=np.int32)
 PLAN = AttentionPlan.build([TABLE], [2], [5], block_size=4, device="cpu")
 QUERY, CACHE = torch.zeros(2, 2, 8), torch.zeros(5, 4, 2, 8)
+ONE_SHAPE = "k_cache and v_cache must have one shape, and the query's head_dim, got "
+SHAPES = (
+    "query must be [num_tokens, num_heads, head_dim] and caches [num_blocks, block_size, num_kv_heads, head_dim], got "
+)
 
 
 @pytest.mark.parametrize(
@@ -246,23 +271,9 @@ QUERY, CACHE = torch.zeros(2, 2, 8), torch.zeros(5, 4, 2, 8)
         ((torch.zeros(3, 2, 8), CACHE, CACHE), {}, "query must have the plan's 2 rows, got 3"),
         ((torch.zeros(2, 3, 8), CACHE, CACHE), {}, "heads must be a multiple of the 2 KV heads, got 3"),
         ((QUERY, *[torch.zeros(5, 8, 2, 8)] * 2), {}, "cache must have the plan's block size 4, got 8"),
-        (
-            (QUERY, CACHE, CACHE[..., :4]),
-            {},
-            "k_cache and v_cache must have one shape, and the query's head_dim, "
-            "got [5, 4, 2, 8], [5, 4, 2, 4] and head_dim 8",
-        ),
-        (
-            (QUERY[0], CACHE, CACHE),
-            {},
-            "query must be [num_tokens, num_heads, head_dim] and caches "
-            "[num_blocks, block_size, num_kv_heads, head_dim], got [2, 8] and [5, 4, 2, 8]",
-        ),
-        (
-            (QUERY.to("meta"), CACHE, CACHE),
-            {},
-            "query, caches and plan must be on one device, got ['cpu', 'meta']",
-        ),
+        ((QUERY, CACHE, CACHE[..., :4]), {}, ONE_SHAPE + "[5, 4, 2, 8], [5, 4, 2, 4] and head_dim 8"),
+        ((QUERY[0], CACHE, CACHE), {}, SHAPES + "[2, 8] and [5, 4, 2, 8]"),
+        ((QUERY.to("meta"), CACHE, CACHE), {}, "query, caches and plan must be on one device, got ['cpu', 'meta']"),
         ((QUERY, CACHE, CACHE), {"sliding_window": 0}, "sliding_window must be at least 1, got 0"),
         ((QUERY, CACHE, CACHE), {"softcap": 0.0}, "softcap must be positive, got 0.0"),
         (

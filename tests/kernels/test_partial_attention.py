@@ -30,7 +30,7 @@ ALIKE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def ranges_of(batch, starts, counts):
-    """A plan whose tables begin at block ``starts[i]`` and hold ``counts[i]`` keys, and the arguments of a reference."""
+    """A plan whose tables begin at block ``starts[i]`` and hold ``counts[i]`` keys; and what a reference takes."""
     block_size = batch.k_cache.shape[1]
     tables = [table[start:] for table, start in zip(batch.block_tables, starts, strict=True)]
     ranges = {"key_starts": [start * block_size for start in starts], "num_keys": list(counts)}
