@@ -22,7 +22,7 @@ from fastswitch.kernels import (
     scatter_blocks_reference,
 )
 
-MOVED_BYTES = (16 if MINIATURE else 512 if DEVICE == "cuda" else 64) << 20
+MOVED_BYTES = (4 if MINIATURE else 512 if DEVICE == "cuda" else 64) << 20
 MOST_CALLS = 4096  # of a loop over blocks on a GPU: a loop over more takes seconds, and its figure says no more
 # name |-> (layers, 2, block_size, heads, dim) of a block in bfloat16
 BLOCKS = {
@@ -77,6 +77,7 @@ def make_pool(layout, block_shape):
 def make_runs(num_blocks, run_length):
     """Runs that move a quarter of the blocks from anywhere to anywhere in pools of ``num_blocks``."""
     random = np.random.default_rng(0)
+    run_length = min(run_length, num_blocks // 4)
     num_runs = max(1, num_blocks // (4 * run_length))
     src, dst = (random.permutation(num_blocks // run_length)[:num_runs] * run_length for _ in range(2))
     return np.stack([src, dst, np.full(num_runs, run_length)], axis=1)
