@@ -11,6 +11,7 @@ Writes eight files into ``$OUT``; without it into ``benchmarks/results/<gpu>/``,
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -60,8 +61,10 @@ def phases(out: Path) -> list[Phase]:
     benches = [f"benchmarks/bench_{name}.py" for name in BENCHES]
     engine = (ENGINE_ON_GPU if ON_GPU else ENGINE_IN_MINIATURE).split()
     tests, kernels, costs, costs_png, engine_json, engine_png, *_ = (str(out / name) for name in FILES)
+    # Most of their time is Triton's, compiling on one core each.
+    side_by_side = ["-n", "8"] if ON_GPU and importlib.util.find_spec("xdist") else []
     return [
-        Phase("tests", [*pytest, "-m", "gpu", f"--junitxml={tests}"], 170),
+        Phase("tests", [*pytest, *side_by_side, "-m", "gpu", f"--junitxml={tests}"], 170),
         Phase("calibrate", [*_cli("calibrate"), "--json", costs, "--plot", costs_png], 30),
         Phase("kernels", [*pytest, *benches, "--benchmark-disable-gc", f"--benchmark-json={kernels}"], 130),
         Phase("engine", [*_cli("bench"), *engine, "--json", engine_json, "--plot", engine_png], 220),

@@ -1,11 +1,20 @@
 """The engine on a real GPU: real streams, pinned host memory, the same tokens."""
 
 import dataclasses
+import itertools
 
+import numpy as np
 import pytest
+import torch
 
 from fastswitch.engine.bench import prepare
+from fastswitch.engine.inline_swaps import InlineSwaps
 from fastswitch.engine.options import BenchOptions
+from fastswitch.engine.swap import SwapCoordinator
+from fastswitch.engine.token_check import equivalent
+from fastswitch.kernels import TRANSFERS, TRANSPOSING, why_not
+from fastswitch.memory import KVLayout, SegmentRange, SwapDirection, SwapJob
+from fastswitch.memory.pool import KVPool
 
 OPTIONS = BenchOptions(
     command="test",
@@ -31,3 +40,53 @@ def test_every_run_gives_the_tokens_of_the_cpu_and_requests_are_switched():
     switches = {result["name"]: result["switches"] for result in experiment.results}
     assert all(counts["failed"] == 0 for counts in switches.values())
     assert all(switches[name]["swap_ins"] > 0 for name in switches if name != "recompute")
+
+
+@pytest.mark.gpu
+def test_the_triton_attention_gives_equivalent_tokens_in_every_run():
+    experiment = prepare(dataclasses.replace(OPTIONS, dtype="float32"))
+    experiment.run_all()
+    assert equivalent(experiment)
+    assert all(result["switches"]["failed"] == 0 for result in experiment.results)
+
+
+ORDERS = ("block_major", "layer_major")
+WAYS_AND_ORDERS = [
+    (way, *orders)
+    for way, orders in itertools.product([*TRANSFERS, "chosen"], itertools.product(ORDERS, ORDERS))
+    if orders[0] == orders[1] or way in (*TRANSPOSING, "chosen")
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("swaps_class", [SwapCoordinator, InlineSwaps])
+@pytest.mark.parametrize(("way", "device_order", "host_order"), WAYS_AND_ORDERS)
+def test_a_swap_out_and_in_again_brings_every_byte_back(
+    way, device_order, host_order, swaps_class, tmp_path, monkeypatch
+):
+    """Through pinned pools, on the swaps' own streams, right behind the work that writes the KV."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if way in TRANSFERS and (reason := why_not(way, "cuda")) is not None:
+        pytest.skip(reason)
+    layout = KVLayout(4, 2, 64, 16, "bfloat16")
+    device = KVPool(dataclasses.replace(layout, order=device_order), 64, "cuda")
+    host = KVPool(dataclasses.replace(layout, order=host_order), 128, pinned=True)
+    runs = np.array([[0, 70, 5], [9, 3, 1], [20, 40, 8], [63, 2, 1]])
+    ids = torch.from_numpy(np.concatenate([np.arange(start, start + n) for start, _, n in runs])).cuda()
+    written = torch.randn(len(ids), *device.blocks.shape[1:], device="cuda").bfloat16()
+    with_swaps = swaps_class(device, host, transfer=way)
+    try:
+        for round_trip in range(3):
+            device.blocks[ids] = written + round_trip  # enqueued; the copy has to wait for it
+            out = SwapJob(2 * round_trip, 0, SwapDirection.SWAP_OUT, (SegmentRange(0, 0, 1),), runs)
+            with_swaps.submit(out)
+            with_swaps.wait([out])
+            with_swaps.landed()
+            device.blocks[ids] = float("nan")
+            back = SwapJob(2 * round_trip + 1, 0, SwapDirection.SWAP_IN, (SegmentRange(0, 0, 1),), runs[:, [1, 0, 2]])
+            with_swaps.submit(back)
+            with_swaps.wait([back])
+            assert all(report.error is None for report in with_swaps.landed())
+            assert torch.equal(device.blocks[ids], written + round_trip)
+    finally:
+        with_swaps.close()
