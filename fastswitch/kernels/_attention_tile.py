@@ -31,7 +31,7 @@ MIN_SPLIT_KEYS = 256
 # memory for the longest context in every row.
 MAX_SPLITS = 64
 MAX_PARTS_BYTES = 256 << 20
-MAX_DECODE_HEADS = 64  # and so the registers of a decode with one KV head for many
+MAX_DECODE_HEADS = 32  # bounds the registers of a decode with one KV head for many query heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ def choose_tile(group: int, strip_rows: int, head_dim: int, dtype: torch.dtype) 
 def _float32_tile(group: int, strip_rows: int, dim: int) -> Tile:
     """Products of float32 are made without tensor cores, and every row of theirs costs registers: there are few."""
     heads = min(power_of_two(group), MIN_ROWS) if strip_rows == 1 else 1
-    return Tile(heads, 1, MIN_ROWS, 32, dim, num_warps=8 if dim > 64 else 4, num_stages=2, maxnreg=None)
+    n = 16 if torch.version.hip and dim > 128 else 32  # for the sake of AMD's shared memory
+    return Tile(heads, 1, MIN_ROWS, n, dim, num_warps=8, num_stages=2, maxnreg=None)
 
 
 def choose_splits(strips: Strips, tile: Tile, head_tiles: int, visible: int, part_numel: int, num_sms: int) -> int:
