@@ -10,12 +10,13 @@ blocks, as an engine written in Python does it; our ``per_block`` costs less a c
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from measuring import DEVICE, MINIATURE, measure, transfer_seconds
+from measuring import DEVICE, MINIATURE, link_speed, measure, transfer_seconds
 
 from fastswitch.kernels import DIRECTIONS, TRANSFERS, TransferCount, choose_transfer, transfer_costs, why_not
 from fastswitch.kernels._runs import expand_runs
@@ -141,5 +142,6 @@ def test_transfer(benchmark, case, direction, way):
         num_bytes=case.num_bytes,
         stream=stream,
         timed=transfer_seconds,
+        ceiling=functools.partial(link_speed, direction),
         **facts,
     )

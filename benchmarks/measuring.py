@@ -7,6 +7,7 @@ the L2 is cold. A transfer's time is the clock's, from the call to the end of it
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -17,6 +18,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Few points and small memories, to see that everything works: `make gpu` where there is no GPU, and the tests.
 MINIATURE = bool(os.environ.get("BENCH_MINIATURE"))
 ROUNDS = 3 if MINIATURE else 7
+CEILING_BYTES = (4 << 20) if MINIATURE else (256 << 20) if DEVICE == "cuda" else (128 << 20)
 L2_BYTES = 256 << 20  # several times the L2 of an H200
 AHEAD_CYCLES = 40_000_000  # some 20 ms, in which the host checks and enqueues
 
@@ -28,12 +30,13 @@ def device_name():
     return torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
 
 
-def measure(benchmark, call, *, group, num_bytes, stream=None, timed=None, **facts):
+def measure(benchmark, call, *, group, num_bytes, stream=None, timed=None, ceiling=None, **facts):
     """Time the call; ``num_bytes`` are those read and written, ``facts`` go beside: dtype, shape, way.
 
     Args:
         stream: a CUDA stream to call on; None: the current one.
         timed: (call, stream) |-> seconds, for GB/s; None: `kernel_seconds`. On a CPU it is the clock.
+        ceiling: () |-> GB/s of what the call is a share of; None: `copy_speed`.
     """
     benchmark.group = f"{group} {DEVICE}"
     benchmark.pedantic(lambda: _run(call, stream), setup=cool_down, rounds=ROUNDS, warmup_rounds=1)
@@ -44,6 +47,30 @@ def measure(benchmark, call, *, group, num_bytes, stream=None, timed=None, **fac
         seconds = benchmark.stats.stats.min if DEVICE == "cpu" else on_gpu(call, stream)
         info["us"] = round(seconds * 1e6, 2)
         info["GB/s"] = round(num_bytes / seconds / 1e9, 2)
+        info["of ceiling"] = round(num_bytes / seconds / 1e9 / (ceiling or copy_speed)(), 3)
+
+
+@functools.cache
+def copy_speed():
+    """GB/s, read and written, of one large copy within the device's memory: a memcpy on a CPU."""
+    return 2 * _big_copy_speed("device_to_device")
+
+
+@functools.cache
+def link_speed(direction):
+    """GB/s of one large memcpy between pinned host memory and the device; on a CPU within one memory."""
+    return _big_copy_speed(direction)
+
+
+def _big_copy_speed(direction):
+    def memory(place):
+        if place == "device":
+            return torch.zeros(CEILING_BYTES, dtype=torch.uint8, device=DEVICE)
+        return torch.zeros(CEILING_BYTES, dtype=torch.uint8, pin_memory=DEVICE == "cuda")
+
+    src, dst = (memory(place) for place in direction.split("_to_"))
+    seconds = min(transfer_seconds(lambda: dst.copy_(src, non_blocking=True)) for _ in range(2))
+    return CEILING_BYTES / seconds / 1e9
 
 
 def kernel_seconds(call, stream=None):
