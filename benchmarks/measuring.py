@@ -65,8 +65,8 @@ def link_speed(direction):
 def _big_copy_speed(direction):
     def memory(place):
         if place == "device":
-            return torch.zeros(CEILING_BYTES, dtype=torch.uint8, device=DEVICE)
-        return torch.zeros(CEILING_BYTES, dtype=torch.uint8, pin_memory=DEVICE == "cuda")
+            return torch.ones(CEILING_BYTES, dtype=torch.uint8, device=DEVICE)
+        return torch.ones(CEILING_BYTES, dtype=torch.uint8, pin_memory=DEVICE == "cuda")
 
     src, dst = (memory(place) for place in direction.split("_to_"))
     seconds = min(transfer_seconds(lambda: dst.copy_(src, non_blocking=True)) for _ in range(2))
