@@ -48,6 +48,14 @@ def test_equals_reference(device, lses, dim, dtype, sinks):
     torch.testing.assert_close(merged, merge_attention_reference(outs, lses, sinks), rtol=1e-4, atol=1e-5)
 
 
+@on_every_backend
+@pytest.mark.parametrize("num_parts", [16, 17, 40])
+def test_more_parts_than_are_loaded_at_once(device, num_parts):
+    outs, lses = make_parts([[[float(part % 5), float(-part)]] for part in range(num_parts)], 8, device=device)
+    expected = merge_attention_reference(outs, lses)
+    torch.testing.assert_close(merge_attention(outs, lses), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_reference_is_the_softmax_over_all_keys():
     scores, values = torch.randn(30, 2, 3, dtype=torch.float64), torch.randn(30, 2, 3, 5, dtype=torch.float64)
     sinks = torch.randn(3, dtype=torch.float64)

@@ -110,6 +110,14 @@ def test_a_row_that_sees_no_key(device, dtype):
 
 
 @on_every_backend
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_whole_is_its_one_part_rounded_to_the_nearest(device, dtype):
+    batch = make_batch([1, 5], [13, 9], dim=64, dtype=dtype, device=device)
+    out, _ = partial_attention(*batch.tensors, batch.plan(), scale=0.2)
+    assert torch.equal(paged_attention(*batch.tensors, batch.plan(), scale=0.2), out.to(dtype))
+
+
+@on_every_backend
 def test_paged_attention_without_any_key(device):
     batch = make_batch([1, 2], [9, 9], dtype=torch.float32, device=device)
     plan, _, _ = ranges_of(batch, [0, 0], [0, 0])

@@ -38,13 +38,15 @@ def write_variants():
     from fastswitch.kernels._kv_write_kernel import launch_write
 
     slots = torch.zeros(5, dtype=torch.int64)
-    for dtype, dim, name in (
-        (torch.bfloat16, 128, "aligned"),
-        (torch.float32, 64, "aligned"),
-        (torch.float16, 80, "aligned"),
-        (torch.bfloat16, 100, "unaligned"),
+    for dtype, dim, shift, name in (
+        (torch.bfloat16, 128, 0, "aligned"),
+        (torch.float32, 64, 0, "aligned"),
+        (torch.float16, 80, 0, "aligned"),
+        (torch.bfloat16, 100, 0, "unaligned rows"),
+        (torch.bfloat16, 128, 4, "unaligned addresses"),
     ):
-        pool = torch.zeros(2, 3, 2, 16, 8, dim, dtype=dtype)
+        shape = torch.Size((2, 3, 2, 16, 8, dim))
+        pool = torch.zeros(shift + shape.numel(), dtype=dtype)[shift:].view(shape)
         key = torch.zeros(8, 5, dim, dtype=dtype).transpose(0, 1)
         launch = functools.partial(launch_write, key, key, pool[:, 1, 0], pool[:, 1, 1], slots)
         yield f"write {name} {dtype} {dim}".replace("torch.", ""), launch
