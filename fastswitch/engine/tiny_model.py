@@ -13,6 +13,15 @@ import torch
 __all__ = ["SHAPES", "shaped_config", "tiny_llama"]
 
 # Sources: the models' published config.json.
+_LLAMA_8B: dict[str, int | float] = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "rope_theta": 500000.0,
+}
 SHAPES: dict[str, dict[str, int | float]] = {
     "llama1b-shapes": {  # Llama-3.2-1B
         "hidden_size": 2048,
@@ -24,26 +33,8 @@ SHAPES: dict[str, dict[str, int | float]] = {
         "max_position_embeddings": 131072,
         "rope_theta": 500000.0,
     },
-    "llama-3-8b-shapes": {  # Llama-3-8B
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "max_position_embeddings": 8192,
-        "rope_theta": 500000.0,
-    },
-    "llama8b-shapes": {  # Llama-3.1-8B
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "vocab_size": 128256,
-        "max_position_embeddings": 131072,
-        "rope_theta": 500000.0,
-    },
+    "llama-3-8b-shapes": {**_LLAMA_8B, "max_position_embeddings": 8192},
+    "llama8b-shapes": {**_LLAMA_8B, "max_position_embeddings": 131072},  # Llama-3.1-8B
     "qwen32b-shapes": {  # Qwen1.5-32B
         "hidden_size": 5120,
         "intermediate_size": 27392,
