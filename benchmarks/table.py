@@ -20,7 +20,14 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
     "MB out": lambda run: run["switches"]["bytes_out"] / 1e6,
     "stall, ms": lambda run: run["switches"]["stall_s"] * 1e3,
 }
-RATIOS = (("vllm_0_3", "copies"), ("vllm_0_3", "stall, ms"), ("cross_layer", "stall, ms"), ("cross_layer", "MB out"))
+RATIOS = (
+    ("vllm_0_3", "copies"),
+    ("vllm_0_3", "stall, ms"),
+    ("cross_layer", "stall, ms"),
+    ("cross_layer", "MB out"),
+    ("modern", "copies"),
+    ("modern", "stall, ms"),
+)
 
 
 def main(paths: Sequence[str]) -> None:

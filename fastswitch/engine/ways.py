@@ -13,6 +13,7 @@ import numpy as np
 
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.kernels import TRANSFERS, TRANSPOSING, Transfer, TransferCosts, staged, transfer_costs, why_not
+from fastswitch.kernels.measure_transfers import CHOICES
 from fastswitch.memory import KVLayout, SwapDirection
 from fastswitch.memory.pool import KVPool
 
@@ -50,7 +51,7 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
         raise ValueError(f"unknown transfer {transfer!r}: known are {', '.join([*TRANSFERS, CHOSEN])}")
     possible = [way for way in TRANSFERS if way in TRANSPOSING or device.order == host.order]
     if transfer == CHOSEN:
-        return _cheapest(device_pool, host_pool, link, {way: transfers[way] for way in possible})
+        return _cheapest(device_pool, host_pool, link, {way: transfers[way] for way in possible if way in CHOICES})
     if transfer not in possible:
         way_out = f"use {', '.join(TRANSPOSING)} or {CHOSEN}"
         raise ValueError(
