@@ -61,11 +61,20 @@ if MINIATURE:
 SPREAD = 2  # a pool has so many times the request's blocks
 
 
-def make_sides(case, direction):
-    """Planes of random bytes on both sides, as source and destination, and the runs between them."""
+@functools.lru_cache(maxsize=1)
+def make_pools(case):
+    """Memory of both sides, ``[num_planes, num_blocks, plane_bytes]``; drawing it takes longer than copying it."""
     shape = (case.num_planes, SPREAD * case.num_blocks, case.plane_bytes)
-    device = torch.randint(0, 255, shape, dtype=torch.uint8, device=DEVICE).unbind(0)
-    host = torch.randint(0, 255, shape, dtype=torch.uint8, pin_memory=DEVICE == "cuda").unbind(0)
+    device = torch.randint(0, 255, shape, dtype=torch.uint8, device=DEVICE)
+    host = torch.empty(shape, dtype=torch.uint8, pin_memory=DEVICE == "cuda").copy_(device)
+    return device, host
+
+
+def make_sides(case, direction):
+    """Planes of the source, random where the runs are, and of the destination, all zero; and the runs between them."""
+    device, host = make_pools(case)
+    (host if direction == "device_to_host" else device).zero_()
+    device, host = device.unbind(0), host.unbind(0)
     rng = np.random.default_rng(0)
     places = np.arange(case.num_blocks // case.run_blocks)
     on_device = rng.permutation(places) * SPREAD * case.run_blocks
@@ -105,6 +114,7 @@ def check(way, src, dst, runs, stream):
         for plane in range(0, len(src), 7):
             moved = dst[plane][dst_start : dst_start + length].cpu()
             assert torch.equal(moved, src[plane][src_start : src_start + length].cpu())
+            assert moved.any()
     return count
 
 

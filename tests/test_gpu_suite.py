@@ -34,7 +34,7 @@ def test_the_plan_keeps_nine_minutes_and_eight_files(suite, tmp_path):
     plan = suite.phases(tmp_path)
     # what an interrupted phase may take besides is not planned for each: the deadline is for all of them
     assert suite.LIMIT_S + suite.GRACE_S <= 9 * 60
-    assert sum(phase.limit_s for phase in plan) <= suite.LIMIT_S + 60
+    assert sum(phase.limit_s for phase in plan[:-1]) <= suite.LIMIT_S - 150  # so much is left for the engine
     written = {Path(part.split("=")[-1]).name for phase in plan for part in phase.command if str(tmp_path) in part}
     assert written | {"verdicts.md", "phases.txt"} == set(suite.FILES)
     assert len(suite.FILES) <= 8

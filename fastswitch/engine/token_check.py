@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fastswitch.engine.executor import BatchEntry
 from fastswitch.engine.experiment import Experiment
@@ -18,7 +19,10 @@ from fastswitch.memory.pool import KVPool
 
 __all__ = ["Difference", "describe_differences", "equivalent", "first_difference"]
 
-NEAR_TIE = 1e-4  # of the logits' spread: below it two correct ways of computing may pick different tokens
+# Of the logits' spread, between its two best: below it two correct ways of computing may pick different tokens. In
+# narrow types a batch of another shape rounds otherwise, by some units in the last place.
+NEAR_TIE = 1e-4
+NEAR_TIE_ULPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Difference:
         token, base_token: what each of them chose.
         gap: between the two best logits there.
         spread: between the best and the worst.
+        ulp: of the model's type at 1.
     """
 
     run: str
@@ -42,11 +47,12 @@ class Difference:
     base_token: int
     gap: float
     spread: float
+    ulp: float
 
     @property
     def is_near_tie(self) -> bool:
         """Whether two correct ways of computing may differ here."""
-        return self.gap < NEAR_TIE * self.spread
+        return self.gap < max(NEAR_TIE, NEAR_TIE_ULPS * self.ulp) * self.spread
 
     def __str__(self) -> str:
         place = f"conversation {self.conversation}, turn {self.turn}, token {self.position}"
@@ -77,7 +83,8 @@ def first_difference(experiment: Experiment, name: str) -> Difference | None:
         for position, (ours, theirs) in enumerate(zip(base[key], other[key], strict=True)):
             if ours != theirs:
                 gap, spread = _logit_gap(experiment, base, key, position)
-                return Difference(name, base_name, *key, position, theirs, ours, gap, spread)
+                ulp = torch.finfo(experiment.model.dtype).eps
+                return Difference(name, base_name, *key, position, theirs, ours, gap, spread, ulp)
     return None
 
 
