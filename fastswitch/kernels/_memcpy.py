@@ -60,6 +60,7 @@ def list_copies(pairs: Pairs, runs: np.ndarray) -> Copies:
         pairs: contiguous tensors whose dim 0 is the block.
         runs: ``[n, 3]`` integers, checked.
     """
+    assert all(tensor.is_contiguous() for pair in pairs for tensor in pair)
     block_bytes = np.array([src[:1].numel() * src.element_size() for src, _ in pairs])[:, None]
     src_base = np.array([src.data_ptr() for src, _ in pairs], dtype=np.uint64)[:, None]
     dst_base = np.array([dst.data_ptr() for _, dst in pairs], dtype=np.uint64)[:, None]

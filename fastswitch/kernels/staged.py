@@ -33,6 +33,7 @@ from fastswitch.kernels._planes import (
     check_transfer,
     merge_adjacent,
     moved_bytes,
+    pair_planes,
     split_runs,
 )
 from fastswitch.kernels._triton import kernel_device
@@ -66,11 +67,13 @@ def staged(
     device = kernel_device(pairs[0], "staged")
     leaves_host = device is not None and pairs[0][0].device.type == "cpu"
     pieces = list(_cut(pairs, runs, host_edge_every, leaves_host=leaves_host))
+    host_planes = src_planes if leaves_host else dst_planes
+    stages = [_Stage.through(src_planes, dst_planes, buffer) for buffer in _buffers(host_planes, pieces, device)]
     if device is None:
-        _stage_on_host(pairs, pieces)
+        _stage_on_host(stages[0], pieces)
     else:
-        _stage_on_device(pairs, pieces, device, leaves_host=leaves_host)
-    memcpys = len(pairs) * sum(len(piece.host) for piece in pieces)
+        _stage_on_device(stages, pieces, device, leaves_host=leaves_host)
+    memcpys = len(host_planes) * sum(len(piece.host) for piece in pieces)
     return TransferCount(moved_bytes(pairs, runs), copies=memcpys, calls=memcpys + len(pieces))
 
 
@@ -113,46 +116,54 @@ def _cut(pairs: Pairs, runs: np.ndarray, host_edge_every: int | None, *, leaves_
         )
 
 
-def _buffers(pairs: Pairs, pieces: list[_Piece], device: torch.device) -> list[torch.Tensor]:
-    """Room for the largest piece, ``[num_planes, blocks, plane_numel]``: on a device twice, if there are two."""
-    sample = pairs[0][0]
-    shape = (len(pairs), max(piece.num_blocks for piece in pieces), sample.shape[1])
-    if device.type == "cpu":
-        return [empty(shape, sample.dtype)]
-    return [torch.empty(shape, dtype=sample.dtype, device=device) for _ in pieces[:NUM_BUFFERS]]
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One buffer, seen from both of its sides.
+
+    Attributes:
+        into: what fills it: pairs of a pool's planes and the buffer's.
+        out_of: what empties it. On the host's side both tensors of a pair are contiguous, for plain copies; on the
+            device's they are strided where the pools differ in order.
+    """
+
+    into: Pairs
+    out_of: Pairs
+
+    @classmethod
+    def through(cls, src_planes: Planes, dst_planes: Planes, buffer: Planes) -> _Stage:
+        return cls(pair_planes(src_planes, buffer, transposes=True), pair_planes(buffer, dst_planes, transposes=True))
 
 
-def _into(pairs: Pairs, buffer: torch.Tensor) -> Pairs:
-    return [(src, plane) for (src, _), plane in zip(pairs, buffer, strict=True)]
+def _buffers(host_planes: Planes, pieces: list[_Piece], device: torch.device | None) -> list[Planes]:
+    """Room for the largest piece, in the order of the host's planes: on a device twice, if there are two pieces."""
+    sample = host_planes[0]
+    shape = (len(host_planes), max(piece.num_blocks for piece in pieces), sample.shape[1])
+    if device is None:
+        return [empty(shape, sample.dtype).unbind(0)]
+    return [torch.empty(shape, dtype=sample.dtype, device=device).unbind(0) for _ in pieces[:NUM_BUFFERS]]
 
 
-def _out_of(pairs: Pairs, buffer: torch.Tensor) -> Pairs:
-    return [(plane, dst) for (_, dst), plane in zip(pairs, buffer, strict=True)]
-
-
-def _stage_on_host(pairs: Pairs, pieces: list[_Piece]) -> None:
-    (buffer,) = _buffers(pairs, pieces, torch.device("cpu"))
+def _stage_on_host(stage: _Stage, pieces: list[_Piece]) -> None:
     for piece in pieces:
-        sources, planes = (tuple(side) for side in zip(*_into(pairs, buffer), strict=True))
+        sources, planes = (tuple(side) for side in zip(*stage.into, strict=True))
         copy_blocks(sources, planes, piece.device)
-        slice_copies(_out_of(pairs, buffer), piece.host)
+        slice_copies(stage.out_of, piece.host)
 
 
-def _stage_on_device(pairs: Pairs, pieces: list[_Piece], device: torch.device, *, leaves_host: bool) -> None:
+def _stage_on_device(stages: list[_Stage], pieces: list[_Piece], device: torch.device, *, leaves_host: bool) -> None:
     """Over the link on the current stream; between pool and buffers on a stream of its own, with few small launches."""
     link = torch.cuda.current_stream(device)
     kernels = _kernel_stream(device, link.cuda_stream)
     handle = current_stream(device)
-    buffers = _buffers(pairs, pieces, device)
 
     def cross(index: int) -> None:
-        between = _into if leaves_host else _out_of
-        copy_each(list_copies(between(pairs, buffers[index % NUM_BUFFERS]), pieces[index].host), handle)
+        stage = stages[index % NUM_BUFFERS]
+        copy_each(list_copies(stage.into if leaves_host else stage.out_of, pieces[index].host), handle)
 
     def arrange(index: int) -> None:
-        between = _out_of if leaves_host else _into
+        stage = stages[index % NUM_BUFFERS]
         with torch.cuda.stream(kernels):
-            launch_runs(between(pairs, buffers[index % NUM_BUFFERS]), pieces[index].device, device)
+            launch_runs(stage.out_of if leaves_host else stage.into, pieces[index].device, device)
 
     kernels.wait_stream(link)
     try:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastswitch.kernels import TRANSFERS, TRANSPOSING, TransferCount, why_not
+from fastswitch.kernels._memcpy import slice_copies
 from fastswitch.kernels._planes import split_runs
 from fastswitch.kernels._runs import expand_runs
 from tests.kernels.backends import DTYPES, gpu, random_bytes, same_bytes
@@ -189,6 +190,29 @@ def test_staged_copies_what_is_contiguous_on_the_host_at_once(monkeypatch, most_
     count = TRANSFERS["staged"](src, dst, scattered)
     assert (count.copies, count.calls) == (num_planes * memcpys, num_planes * memcpys + launches)
     assert all_same(dst, moved(src, tuple(torch.zeros(num_planes, 10, 4)), scattered))
+
+
+@pytest.mark.parametrize(("host_order", "memcpys"), [("block_major", 1), ("layer_major", 3)])
+def test_between_orders_staged_copies_the_planes_of_the_host(monkeypatch, host_order, memcpys):
+    """Plain copies, which know no strides: what crosses is contiguous on both sides."""
+    listed = []
+
+    def plain(pairs, runs):
+        assert all(tensor.is_contiguous() for pair in pairs for tensor in pair)
+        listed.append(runs.tolist())
+        slice_copies(pairs, runs)
+
+    monkeypatch.setattr(staging, "slice_copies", plain)
+    layers, zeros = tuple(torch.randn(3, 10, 4)), tuple(torch.zeros(3, 10, 4))
+    expected = moved(layers, zeros, RUNS)
+    if host_order == "block_major":
+        src, dst, expected = layers, as_one_plane(zeros), as_one_plane(expected)
+    else:
+        src, dst = as_one_plane(layers), zeros
+    count = TRANSFERS["staged"](src, dst, RUNS)
+    assert all_same(dst, expected)
+    assert listed == [[[0, 0, 2], [2, 5, 3]]]
+    assert (count.copies, count.calls) == (2 * memcpys, 2 * memcpys + 1)
 
 
 @given(runs=disjoint_runs(30), most_blocks=st.integers(1, 9))
