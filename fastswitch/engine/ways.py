@@ -6,13 +6,22 @@ machine (`fastswitch.kernels.choose_transfer`). A job is told from its runs alon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import numpy as np
 
 from fastswitch.engine.link import EmulatedLink
-from fastswitch.kernels import TRANSFERS, TRANSPOSING, Transfer, TransferCosts, staged, transfer_costs, why_not
+from fastswitch.kernels import (
+    TRANSFERS,
+    TRANSPOSING,
+    CopyDirection,
+    Transfer,
+    TransferCosts,
+    staged,
+    transfer_costs,
+    why_not,
+)
 from fastswitch.kernels.measure_transfers import CHOICES
 from fastswitch.memory import KVLayout, SwapDirection
 from fastswitch.memory.pool import KVPool
@@ -50,6 +59,11 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
     if transfer not in (*TRANSFERS, CHOSEN):
         raise ValueError(f"unknown transfer {transfer!r}: known are {', '.join([*TRANSFERS, CHOSEN])}")
     possible = [way for way in TRANSFERS if way in TRANSPOSING or device.order == host.order]
+    if device_pool.device.type != "cpu" and not host_pool.pinned:
+        # Its kernel would fault on memory that is not page-locked, and no kernel runs in a process after that.
+        if transfer == "zero_copy":
+            raise ValueError("zero_copy needs a page-locked host pool: use pinned=True")
+        possible.remove("zero_copy")
     if transfer == CHOSEN:
         return _cheapest(device_pool, host_pool, link, {way: transfers[way] for way in possible if way in CHOICES})
     if transfer not in possible:
@@ -72,10 +86,12 @@ def _cheapest(
 ) -> WayOf:
     device, host = device_pool.layout, host_pool.layout
     costs = transfer_costs(device_pool.device) if link is None else None
+    if costs is not None and not set(possible) & set(costs.ways["device_to_host"]):
+        raise ValueError(why_not(next(iter(possible)), device_pool.device))
 
     def choose(direction: SwapDirection, runs: np.ndarray) -> tuple[str, Transfer]:
         if costs is not None:
-            way = _cheapest_here(costs, direction, runs, device, host)
+            way = _cheapest_here(costs, direction, runs, device, host, possible)
         else:
             assert link is not None
             way = min(possible, key=lambda each: link.cost_s(each, runs, device.pieces_per_block, device.piece_bytes))
@@ -85,7 +101,12 @@ def _cheapest(
 
 
 def _cheapest_here(
-    costs: TransferCosts, direction: SwapDirection, runs: np.ndarray, device: KVLayout, host: KVLayout
+    costs: TransferCosts,
+    direction: SwapDirection,
+    runs: np.ndarray,
+    device: KVLayout,
+    host: KVLayout,
+    possible: Iterable[str],
 ) -> str:
     out = direction is SwapDirection.SWAP_OUT
     num_blocks, host_start = runs[:, 2], runs[:, 1 if out else 0]
@@ -95,11 +116,11 @@ def _cheapest_here(
     by_host = np.argsort(host_start, kind="stable")
     ends = host_start[by_host] + num_blocks[by_host]
     num_host_runs = 1 + int(np.count_nonzero(host_start[by_host][1:] != ends[:-1]))
-    measured = costs.ways["device_to_host"]
+    copy_direction: CopyDirection = "device_to_host" if out else "host_to_device"
     return costs.cheapest(
-        "device_to_host" if out else "host_to_device",
+        copy_direction,
         num_runs,
         int(num_blocks.sum()) * device.block_bytes / num_runs,
         num_host_runs=num_host_runs * host.pieces_per_block,
-        ways=[way for way in TRANSPOSING if way in measured] if transposes else None,
+        ways=[way for way in possible if way in costs.ways[copy_direction]],
     )

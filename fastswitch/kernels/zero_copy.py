@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastswitch.kernels._copy_kernel import launch_runs
-from fastswitch.kernels._planes import Planes, TransferCount, check_transfer, moved_bytes
+from fastswitch.kernels._planes import Pairs, Planes, TransferCount, check_transfer, moved_bytes
 from fastswitch.kernels._triton import kernel_device
 from fastswitch.kernels.block_copy import copy_blocks
 
@@ -29,6 +29,7 @@ def zero_copy(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> Trans
     On a CPU it is `copy_blocks`, nothing staged between.
 
     Raises:
+        ValueError: if a CUDA device takes part and the host's planes are not page-locked.
         RuntimeError: if a CUDA device takes part and Triton is not installed.
     """
     pairs = check_transfer(src_planes, dst_planes, runs, transposes=True)
@@ -39,5 +40,13 @@ def zero_copy(src_planes: Planes, dst_planes: Planes, runs: np.ndarray) -> Trans
         sources, destinations = (tuple(side) for side in zip(*pairs, strict=True))
         copy_blocks(sources, destinations, runs)
     else:
+        _check_pinned(pairs)
         launch_runs(pairs, runs, device, num_programs=NUM_PROGRAMS)
     return TransferCount(num_bytes=moved_bytes(pairs, runs), copies=1, calls=1)
+
+
+def _check_pinned(pairs: Pairs) -> None:
+    """A kernel that reads other host memory ends in a fault, and no kernel runs in the process after that."""
+    for index, pair in enumerate(pairs):
+        if any(tensor.device.type == "cpu" and not tensor.is_pinned() for tensor in pair):
+            raise ValueError(f"zero_copy needs page-locked host memory, and plane {index} is not: use pinned=True")

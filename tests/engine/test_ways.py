@@ -107,27 +107,40 @@ def test_the_cheapest_as_measured_counts_copies_and_host_ranges(device, host, ru
         "zero_copy": flat_cost(60, 1e-4),
         "staged": flat_cost(30, 6),
     }
-    assert _cheapest_here(TransferCosts({}, dict.fromkeys(DIRECTIONS, ways)), OUT, runs, device, host) == way
+    possible = [each for each in ways if device == host or each in TRANSPOSING]
+    costs = TransferCosts({}, dict.fromkeys(DIRECTIONS, ways))
+    assert _cheapest_here(costs, OUT, runs, device, host, possible) == way
 
 
 def test_a_swap_in_reads_the_other_half_of_the_table():
     ways = {"per_run": flat_cost(0, 1), "batched": flat_cost(0, 2)}
     the_reverse = {"per_run": flat_cost(0, 2), "batched": flat_cost(0, 1)}
     costs = TransferCosts({}, dict(zip(DIRECTIONS, [ways, the_reverse], strict=True)))
-    assert _cheapest_here(costs, OUT, ONE_RUN, BLOCKS, BLOCKS) == "per_run"
-    assert _cheapest_here(costs, IN, ONE_RUN, BLOCKS, BLOCKS) == "batched"
+    assert _cheapest_here(costs, OUT, ONE_RUN, BLOCKS, BLOCKS, ways) == "per_run"
+    assert _cheapest_here(costs, IN, ONE_RUN, BLOCKS, BLOCKS, ways) == "batched"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver")
 def test_a_way_that_is_not_there_is_refused_with_the_way_out():
-    class OnCuda:
-        """A pool's face, on a device that this machine lacks."""
-
-        layout = BLOCKS
-        device = torch.device("cuda")
-
     with pytest.raises(ValueError, match=r"^batched needs (a CUDA driver, and none is installed|cuda-bindings: pip)"):
         way_of("batched", OnCuda(), pools()[1], None)
+
+
+class OnCuda:
+    """A pool's face, on a device that this machine may lack."""
+
+    layout = BLOCKS
+    device = torch.device("cuda")
+
+
+def test_a_kernel_never_reaches_for_host_memory_that_is_not_page_locked():
+    message = "zero_copy needs a page-locked host pool: use pinned=True"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        way_of("zero_copy", OnCuda(), KVPool(BLOCKS, 64), None)
+    fast_link = EmulatedLink(10.0, 1000.0)  # `zero_copy` would be the cheapest
+    assert way_of("chosen", OnCuda(), KVPool(BLOCKS, 64), fast_link)(OUT, SCATTERED)[0] == "staged"
+    pinned = KVPool.pinned_by(RecordingRegistrar(), BLOCKS, 64)
+    assert way_of("chosen", OnCuda(), pinned, fast_link)(OUT, SCATTERED)[0] == "zero_copy"
 
 
 def test_pools_of_other_bytes_are_refused():
