@@ -84,7 +84,13 @@ def run(phase: Phase, deadline: float) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {} if ON_GPU else {"BENCH_MINIATURE": "1"}
     start = time.monotonic()
-    process = subprocess.Popen(phase.command, cwd=ROOT, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        phase.command,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - this process has one thread
+    )
     try:
         status = process.wait(limit_s)
     except subprocess.TimeoutExpired:
@@ -96,6 +102,11 @@ def run(phase: Phase, deadline: float) -> str:
     nothing_to_test = phase.name == "tests" and status == 5 and not ON_GPU
     word = "passed" if status == 0 or nothing_to_test else f"FAILED with status {status}"
     return f"{word} in {time.monotonic() - start:.0f} s"
+
+
+def _heed_interrupts() -> None:
+    """In the new process: one that was started in the background of a shell would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> int:
