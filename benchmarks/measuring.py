@@ -41,7 +41,7 @@ def measure(benchmark, call, *, group, num_bytes, stream=None, timed=None, ceili
     benchmark.group = f"{group} {DEVICE}"
     benchmark.pedantic(lambda: _run(call, stream), setup=cool_down, rounds=ROUNDS, warmup_rounds=1)
     info = benchmark.extra_info
-    info.update({"device": device_name(), "num_bytes": num_bytes, **facts})
+    info.update({"device": device_name(), "miniature": MINIATURE, "num_bytes": num_bytes, **facts})
     if benchmark.stats is not None:
         on_gpu = timed or kernel_seconds
         seconds = benchmark.stats.stats.min if DEVICE == "cpu" else on_gpu(call, stream)

@@ -113,10 +113,17 @@ def write_verdicts(folder: Path) -> None:
         return
     points = [each["extra_info"] for each in data["benchmarks"] if "GB/s" in each["extra_info"]]
     names = sorted({point["device"] for point in points})
-    lines = [f"{', '.join(names)}, {data['datetime']}", "", "| what | measured | target | |", "|---|---|---|---|"]
+    miniature = any(point.get("miniature") for point in points)
+    small = ", in miniature: it runs, and no number is a figure" if miniature else ""
+    lines = [
+        f"{', '.join(names)}, {data['datetime']}{small}",
+        "",
+        "| what | measured | target | |",
+        "|---|---|---|---|",
+    ]
     for verdict in verdicts(points, "cpu" if names == ["cpu"] else "cuda"):
         figure = "-" if verdict.figure is None else f"{verdict.figure:.2f}"
-        lines.append(f"| {verdict.what} | {figure} | {verdict.target:g} | {verdict.word} |")
+        lines.append(f"| {verdict.what} | {figure} | {verdict.target:g} | {'-' if miniature else verdict.word} |")
     (folder / "verdicts.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
