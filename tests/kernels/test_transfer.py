@@ -11,9 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastswitch.kernels import TRANSFERS, TRANSPOSING, TransferCount, why_not
+from fastswitch.kernels import TRANSFERS, TRANSPOSING, TransferCount, copy_blocks, why_not
 from fastswitch.kernels._memcpy import slice_copies
-from fastswitch.kernels._planes import split_runs
+from fastswitch.kernels._planes import check_transfer, split_runs
 from fastswitch.kernels._runs import expand_runs
 from tests.kernels.backends import DTYPES, gpu, random_bytes, same_bytes
 
@@ -213,6 +213,29 @@ def test_between_orders_staged_copies_the_planes_of_the_host(monkeypatch, host_o
     assert all_same(dst, expected)
     assert listed == [[[0, 0, 2], [2, 5, 3]]]
     assert (count.copies, count.calls) == (2 * memcpys, 2 * memcpys + 1)
+
+
+@pytest.mark.parametrize("leaves_host", [True, False])
+@given(runs=disjoint_runs().filter(len), from_one_plane=st.booleans(), to_one_plane=st.booleans())
+@SMALL
+def test_the_pieces_of_either_direction_move_the_runs(leaves_host, runs, from_one_plane, to_one_plane, stage_bytes):
+    """As on a device, where the host's side is plain copies and the other a kernel."""
+    src = make_planes(3, 12, 4, torch.float32, "cpu", seed=1)
+    dst = make_planes(3, 12, 4, torch.float32, "cpu", seed=9)
+    expected = moved(src, dst, runs)
+    src = as_one_plane(src) if from_one_plane else src
+    dst, expected = (as_one_plane(planes) if to_one_plane else planes for planes in (dst, expected))
+    pieces = list(staging._cut(check_transfer(src, dst, runs, transposes=True), runs, None, leaves_host=leaves_host))
+    (buffer,) = staging._buffers(src if leaves_host else dst, pieces, None)
+    stage = staging._Stage.through(src, dst, buffer)
+    for piece in pieces:
+        if leaves_host:
+            slice_copies(stage.into, piece.host)
+            copy_blocks(*(tuple(side) for side in zip(*stage.out_of, strict=True)), piece.device)
+        else:
+            copy_blocks(*(tuple(side) for side in zip(*stage.into, strict=True)), piece.device)
+            slice_copies(stage.out_of, piece.host)
+    assert all_same(dst, expected)
 
 
 @given(runs=disjoint_runs(30), most_blocks=st.integers(1, 9))
