@@ -141,10 +141,8 @@ class SwapCoordinator:
 
     Args:
         device_pool: the device's KV.
-        host_pool: the host's KV; in the other order only `TRANSPOSING` ways go. Pinned where the device is a GPU,
-            or copies are not asynchronous.
-        transfer: a key of ``fastswitch.kernels.TRANSFERS``; ``"chosen"``, for each job the cheapest here; or a
-            `Transfer` of one's own.
+        host_pool: the host's KV, pinned where the device is a GPU; in the other order only `TRANSPOSING` ways go.
+        transfer: a key of ``fastswitch.kernels.TRANSFERS``, ``"chosen"`` (the cheapest), or a `Transfer` of one's own.
         link: what a job costs on an emulated link; None where the link is real.
         clock: time, shared with the engine.
         streams: where work is enqueued; by default those of the device pool's device.
