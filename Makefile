@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# `make gpu` runs where a CUDA build of torch is installed already, of whatever version, so warnings are no errors there.
-GPU_PYTHON ?= python3
+# `make gpu` runs with the machine's own Python, where that has torch: a CUDA build, of whatever version. Elsewhere in .venv.
+ifneq ($(filter gpu,$(MAKECMDGOALS)),)
+GPU_PYTHON ?= $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python)
+endif
 OUT ?= out
 
 .PHONY: demo test long check bench gpu format clean
@@ -44,7 +46,7 @@ bench: $(READY)
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only --benchmark-json=$(OUT)/bench.json
 
 # At most nine minutes on a GPU; elsewhere the same in miniature. Eight files into $$OUT if that is set.
-gpu:
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
 	$(GPU_PYTHON) benchmarks/gpu_suite.py
 
 clean:

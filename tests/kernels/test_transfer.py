@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 
@@ -15,6 +16,7 @@ from fastswitch.kernels import TRANSFERS, TRANSPOSING, TransferCount, copy_block
 from fastswitch.kernels._memcpy import slice_copies
 from fastswitch.kernels._planes import check_transfer, split_runs
 from fastswitch.kernels._runs import expand_runs
+from fastswitch.memory.pool import KVPool
 from tests.kernels.backends import DTYPES, gpu, random_bytes, same_bytes
 
 staging = importlib.import_module("fastswitch.kernels.staged")  # the package's own `staged` is the function
@@ -144,6 +146,28 @@ def test_moves_between_orders(
     src, dst = (tuple(plane.to(device) for plane in side) for side, device in ((src, src_device), (dst, dst_device)))
     transfer(name, src, dst, runs)
     assert all_same(dst, expected)
+
+
+@every_transfer
+def test_moves_between_a_foreign_engines_layers_and_a_pool(name):
+    """Layers as vLLM has them, each a tensor of its own, against our pools in both orders where the way transposes."""
+    layers = [torch.randn(2, 12, 4, 2, 8) for _ in range(3)]
+    wrapped = KVPool.wrap(layers)
+    for order in ("layer_major", "block_major") if name in TRANSPOSING else ("layer_major",):
+        ours = KVPool(dataclasses.replace(wrapped.layout, order=order), 20)
+        ours.fill(range(20), 0.0)
+        TRANSFERS[name](wrapped.planes, ours.planes, np.array([[0, 5, 3], [7, 0, 2]]))
+        for layer, tensor in enumerate(layers):
+            assert torch.equal(ours.k(layer)[[5, 6, 7, 0, 1]], tensor[0][[0, 1, 2, 7, 8]])
+            assert torch.equal(ours.v(layer)[[5, 6, 7, 0, 1]], tensor[1][[0, 1, 2, 7, 8]])
+        kept = [tensor.clone() for tensor in layers]
+        for tensor in layers:
+            tensor.zero_()
+        TRANSFERS[name](ours.planes, wrapped.planes, np.array([[5, 0, 3], [0, 7, 2]]))
+        for tensor, before in zip(layers, kept, strict=True):
+            assert torch.equal(tensor[:, [0, 1, 2, 7, 8]], before[:, [0, 1, 2, 7, 8]])
+            assert not tensor[:, [3, 4, 5, 6, 9, 10, 11]].any()
+            tensor.copy_(before)
 
 
 @same_order_only
