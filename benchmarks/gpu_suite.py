@@ -61,8 +61,9 @@ def phases(out: Path) -> list[Phase]:
     benches = [f"benchmarks/bench_{name}.py" for name in BENCHES]
     engine = (ENGINE_ON_GPU if ON_GPU else ENGINE_IN_MINIATURE).split()
     tests, kernels, costs, costs_png, engine_json, engine_png, *_ = (str(out / name) for name in FILES)
-    # Most of their time is Triton's, compiling on one core each.
-    side_by_side = ["-n", "8"] if ON_GPU and importlib.util.find_spec("xdist") else []
+    # Most of their time is Triton's, compiling on one core each. Two at most: those of caches beyond 2 ** 31 elements
+    # take up to 34 GB of the device, and there are 78 on the smaller card.
+    side_by_side = ["-n", "2"] if ON_GPU and importlib.util.find_spec("xdist") else []
     return [
         Phase("tests", [*pytest, *side_by_side, "-m", "gpu", f"--junitxml={tests}"], 150),
         Phase("calibrate", [*_cli("calibrate"), "--json", costs, "--plot", costs_png], 30),
