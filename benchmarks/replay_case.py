@@ -140,7 +140,10 @@ def serve(case: Case, workload: Workload, plan: ArrivalPlan) -> dict[str, Any]:
     def after_step(_turns_ended: int) -> None:
         least_free[0] = min(least_free[0], kv.host.num_free)
 
-    replay = Replay(engine, workload, plan, executor.vocab_size, after_step)
+    def prompt(conversation: int, turn: int) -> Sequence[int]:
+        return workload.prompt_tokens(conversation, turn, executor.vocab_size)
+
+    replay = Replay(engine, workload, plan, prompt, after_step)
     replay.run()
     for tier in (kv.device, kv.host):
         tier.check_invariants()

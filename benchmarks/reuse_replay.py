@@ -194,7 +194,7 @@ def measure(cases: Sequence[Case], workload: Workload, plan: ArrivalPlan, consol
         "environment": {**environment(torch.device("cpu")), "wall_s": wall_s, "peak_rss_bytes": peak_rss_bytes},
         "assumptions": ASSUMPTIONS,
         "pools": {"block_size": options.block_size, "device_blocks": device_blocks, "headroom": cases[0].headroom},
-        "policy": options.policy_summary(),
+        "policy": options.policy_with(0.04).as_json(),
         "workload": {**workload.summary(), **timing},
         "runs": runs,
         "targets": targets(runs),

@@ -1,4 +1,4 @@
-"""From options to an experiment: load, choose, measure and plan; everything that can be refused is refused here."""
+"""From options to an experiment on a model: load, choose, measure and plan."""
 
 from __future__ import annotations
 
@@ -7,28 +7,20 @@ from pathlib import Path
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
+from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import kv_layout
 from fastswitch.engine.models import LoadedModel, load_model
-from fastswitch.engine.options import BenchOptions
-from fastswitch.engine.runs import EngineSpec, choose_runs
+from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
+from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
+from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workloads import Workload, plan_arrivals, read_workload, select, synthetic_workload
 from fastswitch.memory import KVLayout
-from fastswitch.sched import (
-    FCFS,
-    MarkovPriorities,
-    PrefillFirst,
-    PriorityTrace,
-    RandomPriorities,
-    Ranker,
-    Recompute,
-    SwapOut,
-)
 
 __all__ = ["load_workload", "prepare"]
 
 
-def prepare(options: BenchOptions) -> Experiment:
+def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     """Load, choose, measure and plan; everything that can be refused is refused here.
 
     Raises:
@@ -36,7 +28,8 @@ def prepare(options: BenchOptions) -> Experiment:
         WorkloadError: the workload is.
         RefusedModelError: the model is.
     """
-    runs = choose_runs(options.runs, options.device)
+    reasons = {name: why_no_run(run, options.device) for name, run in RUNS.items()}
+    runs = choose_runs(options.runs, RUNS, lambda run: reasons[run.name])
     for path in (options.json, options.plot):
         check_writable(path)
     model = load_model(
@@ -54,8 +47,17 @@ def prepare(options: BenchOptions) -> Experiment:
             "positions: lower --scale"
         )
     device_blocks, host_blocks = _pools(options, layout, workload)
-    speeds = measure_speeds(model, layout, workload)
+    spec = EngineSpec(
+        layout=layout,
+        device_blocks=device_blocks,
+        host_blocks=host_blocks,
+        growth_blocks=options.growth_blocks,
+        policy=options.policy_with(DEFAULT_FREQUENCY),
+        check=options.check,
+    )
+    speeds, on = measure_speeds(model, layout, workload), model.model.device
     link = default_link(speeds, layout, options.call_us, options.link_gbps) if options.emulates_link else None
+    bed = ModelBed(model, spec, link, speeds, raw_copy_ms(layout, on), per_block_call_us(layout, on))
     plan = plan_arrivals(
         workload,
         rate=options.rate,
@@ -65,21 +67,8 @@ def prepare(options: BenchOptions) -> Experiment:
         work_s=speeds.work_s(workload),
         seed=options.seed,
     )
-    spec = EngineSpec(
-        model=model,
-        layout=layout,
-        device_blocks=device_blocks,
-        host_blocks=host_blocks,
-        growth_blocks=options.growth_blocks,
-        link=link,
-        ranker=lambda: _ranker(options),
-        packer=lambda: PrefillFirst(options.token_budget),
-        evictor=SwapOut if options.evictor == "swap-out" else Recompute,
-        check=options.check,
-    )
-    on = model.model.device
-    raw_ms, call_us = raw_copy_ms(layout, on), per_block_call_us(layout, on)
-    return Experiment(options, model, workload, plan, speeds, spec, runs, raw_ms, call_us)
+    left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
+    return Experiment(options.command, bed, workload, plan, runs, left_out), bed
 
 
 def load_workload(options: BenchOptions, model: LoadedModel) -> Workload:
@@ -127,10 +116,3 @@ def _check_memory(layout: KVLayout, device_blocks: int, host_blocks: int, *, on_
             f"the pools need {need / 1e9:.1f} GB of memory, this machine has {have / 1e9:.1f}: lower --device-tokens "
             "or --host-tokens"
         )
-
-
-def _ranker(options: BenchOptions) -> Ranker:
-    if options.policy == "fcfs":
-        return FCFS()
-    pattern = RandomPriorities if options.priority == "random" else MarkovPriorities
-    return PriorityTrace(pattern(options.seed), options.frequency)

@@ -1,4 +1,4 @@
-"""The command line: ``fastswitch bench``, ``generate`` and ``calibrate``.
+"""The command line: ``fastswitch bench``, ``simulate``, ``generate`` and ``calibrate``.
 
 Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so
 far).
@@ -16,7 +16,7 @@ import torch
 import typer
 
 from fastswitch.engine.attention import RefusedModelError
-from fastswitch.engine.options import BenchOptions
+from fastswitch.engine.options import BenchOptions, SimulateOptions
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import WorkloadError
 
@@ -36,6 +36,24 @@ def _root() -> None:
     """KV-cache context switching for LLM serving."""
 
 
+# What `bench` and `simulate` both take
+WorkloadOption = Annotated[str, typer.Option("--workload", help="synthetic, or a trace file (plain or gzip)")]
+MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter conversations; synthetic: 3")]
+Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
+TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
+PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs or priority")]
+Priority = Annotated[str, typer.Option("--priority", help="random or markov")]
+Packer = Annotated[str, typer.Option("--packer", help="prefill-first")]
+Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out or recompute")]
+TokenBudget = Annotated[int, typer.Option("--token-budget", help="tokens in one iteration")]
+BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]
+GrowthBlocks = Annotated[int, typer.Option("--growth-blocks", help="blocks a growing request reserves ahead")]
+Runs = Annotated[str | None, typer.Option("--runs", help="comma-separated; all")]
+Seed = Annotated[int, typer.Option("--seed", help="of everything that is drawn")]
+Json = Annotated[Path | None, typer.Option("--json", help="write the figures here")]
+Plot = Annotated[Path | None, typer.Option("--plot", help="write a PNG of the tails here")]
+
+
 @app.command(epilog="Example: fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png")
 def bench(
     model: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or *-shapes")] = "tiny",
@@ -44,44 +62,92 @@ def bench(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="draw weights instead of reading them")
     ] = False,
-    workload: Annotated[str, typer.Option(help="synthetic, or a trace file (plain or gzip)")] = "synthetic",
+    workload: WorkloadOption = "synthetic",
     conversations: Annotated[int | None, typer.Option(help="how many; synthetic: 24, a file: all")] = None,
-    min_turns: Annotated[int | None, typer.Option(help="drop shorter conversations; synthetic: 3")] = None,
+    min_turns: MinTurns = None,
     scale: Annotated[float | None, typer.Option(help="factor on token lengths; synthetic: 0.05, a file: 1")] = None,
-    arrival: Annotated[str, typer.Option(help="what --rate counts: conversation or turn")] = "conversation",
+    arrival: Arrival = "conversation",
     rate: Annotated[float | None, typer.Option(help="arrivals per second (Poisson)")] = None,
     think: Annotated[float | None, typer.Option(help="mean think time in seconds")] = None,
-    time_scale: Annotated[float | None, typer.Option(help="factor on recorded times")] = None,
-    policy: Annotated[str, typer.Option(help="fcfs or priority")] = "priority",
-    priority: Annotated[str, typer.Option(help="random or markov")] = "random",
-    frequency: Annotated[float, typer.Option(help="priority updates per iteration")] = 0.04,
-    packer: Annotated[str, typer.Option(help="prefill-first")] = "prefill-first",
-    evictor: Annotated[str, typer.Option(help="of runs that copy: swap-out or recompute")] = "swap-out",
-    token_budget: Annotated[int, typer.Option(help="tokens in one iteration")] = 8192,
+    time_scale: TimeScale = None,
+    policy: PolicyOption = "priority",
+    priority: Priority = "random",
+    frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; 0.04")] = None,
+    packer: Packer = "prefill-first",
+    evictor: Evictor = "swap-out",
+    token_budget: TokenBudget = 8192,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; so small that requests are switched")] = None,
     host_tokens: Annotated[int | None, typer.Option(help="host pool; 8 x the device's")] = None,
-    block_size: Annotated[int, typer.Option(help="tokens in a block")] = 16,
-    growth_blocks: Annotated[int, typer.Option(help="blocks a growing request reserves ahead")] = 60,
+    block_size: BlockSize = 16,
+    growth_blocks: GrowthBlocks = 60,
     link: Annotated[str | None, typer.Option(help="emulated (cpu) or none")] = None,
     call_us: Annotated[float | None, typer.Option(help="emulated cost of a copy call; 10 x 32 / layers")] = None,
     link_gbps: Annotated[
         float | None, typer.Option(help="emulated bandwidth; as long beside an iteration as on an A10")
     ] = None,
-    runs: Annotated[str | None, typer.Option(help="comma-separated; all")] = None,
-    seed: Annotated[int, typer.Option(help="of everything that is drawn")] = 0,
-    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
-    plot: Annotated[Path | None, typer.Option(help="write a PNG of the tails here")] = None,
+    runs: Runs = None,
+    seed: Seed = 0,
+    json: Json = None,
+    plot: Plot = None,
     check: Annotated[
         bool, typer.Option("--check", help="poison freed blocks, check invariants at each step (slow)")
     ] = False,
 ) -> None:
     """Serve one workload with each run and compare tails, throughput and switches."""
+    given: dict[str, Any] = dict(locals())
     from fastswitch.engine.bench_command import run_bench
 
+    run_bench(BenchOptions(command=shlex.join(["fastswitch", *sys.argv[1:]]), **given))
+
+
+@app.command(
+    epilog="Example: fastswitch simulate --setup llama8b-a10 --conversations 200 --json out.json --plot out.png"
+)
+def simulate(
+    setup: Annotated[
+        str,
+        typer.Option(help="MODEL-HARDWARE: llama8b, qwen32b, llama70b or llama70b-fp8; a10, a100, h100, h200 or gh200"),
+    ],
+    workload: WorkloadOption = "synthetic",
+    conversations: Annotated[int | None, typer.Option(help="how many; synthetic: 200, a file: all")] = None,
+    min_turns: MinTurns = None,
+    scale: Annotated[float | None, typer.Option(help="factor on token lengths; 1")] = None,
+    arrival: Arrival = "conversation",
+    rate: Annotated[float | None, typer.Option(help="arrivals per second (Poisson); as recorded, else 1")] = None,
+    think: Annotated[float | None, typer.Option(help="mean think time in seconds; as recorded, else 10")] = None,
+    time_scale: TimeScale = None,
+    policy: PolicyOption = "priority",
+    priority: Priority = "random",
+    frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; the setup's")] = None,
+    packer: Packer = "prefill-first",
+    evictor: Evictor = "swap-out",
+    token_budget: TokenBudget = 8192,
+    device_tokens: Annotated[int | None, typer.Option(help="device pool; the setup's")] = None,
+    host_tokens: Annotated[int | None, typer.Option(help="host pool; 60 GB")] = None,
+    block_size: BlockSize = 16,
+    growth_blocks: GrowthBlocks = 60,
+    compute_share: Annotated[float, typer.Option(help="of the peak dense FLOP/s, achieved")] = 0.6,
+    memory_share: Annotated[float, typer.Option(help="of the memory bandwidth, achieved")] = 0.8,
+    iteration_ms: Annotated[float, typer.Option(help="of an iteration, besides its arithmetic")] = 3.0,
+    link_share: Annotated[float, typer.Option(help="of the link's nominal bandwidth, achieved")] = 0.8,
+    link_gbps: Annotated[
+        float | None, typer.Option(help="achieved bandwidth of the link, in place of the share")
+    ] = None,
+    call_us: Annotated[float | None, typer.Option(help="to issue a copy call; 10")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="what fastswitch calibrate --json wrote: its costs in place of the link's")
+    ] = None,
+    runs: Runs = None,
+    seed: Seed = 0,
+    json: Json = None,
+    plot: Plot = None,
+    check: Annotated[bool, typer.Option("--check", help="check invariants at each step (slow)")] = False,
+) -> None:
+    """Simulate the same engine on hardware that is not here: by arithmetic, on a virtual clock."""
     given: dict[str, Any] = dict(locals())
-    given.pop("run_bench")
-    command = shlex.join(["fastswitch", *sys.argv[1:]])
-    run_bench(BenchOptions(command=command, **given))
+    from fastswitch.engine.simulator.simulate_command import run_simulation
+
+    run_simulation(SimulateOptions(command=shlex.join(["fastswitch", *sys.argv[1:]]), **given))
 
 
 @app.command(epilog='Example: fastswitch generate --model ./my-model --prompt "Once upon a time"')

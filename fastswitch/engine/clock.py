@@ -75,6 +75,10 @@ class VirtualClock:
         """Advance by ``seconds`` at once; nothing if they are not positive."""
         self._now_s += max(0.0, seconds)
 
+    def sleep_until(self, when: float) -> None:
+        """Advance to exactly ``when``, as time that passes and is not skipped; nothing if it is past."""
+        self._now_s = max(when, self._now_s)
+
     def skip_to(self, when: float) -> None:
         """Advance to exactly ``when``; nothing if it is past."""
         self._skipped_s += max(0.0, when - self._now_s)

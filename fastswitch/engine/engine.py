@@ -174,7 +174,11 @@ class Engine:
             ValueError: if a turn can never fit.
             DeadlockError: if the engine can never go on.
         """
-        replay = Replay(self, workload, plan or _default_plan(workload), self._vocab_size)
+
+        def prompt(conversation: int, turn: int) -> Sequence[int]:
+            return workload.prompt_tokens(conversation, turn, self._vocab_size)
+
+        replay = Replay(self, workload, plan or _default_plan(workload), prompt)
         replay.run()
         return replay
 

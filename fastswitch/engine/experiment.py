@@ -1,6 +1,7 @@
 """One experiment: a workload served by each run, on the same pools, with the same policy and arrivals.
 
-Ours. Its JSON is a contract (docs/design.md); ``report`` and ``plots`` draw it.
+Ours. Its JSON is a contract (docs/design.md); ``report`` and ``plots`` draw it. Whether a model serves it or a
+simulation is the testbed's matter.
 """
 
 from __future__ import annotations
@@ -10,21 +11,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fastswitch.engine.checks import check_engine
+import numpy as np
+from numpy.typing import NDArray
+
+from fastswitch.engine.checks import InvariantChecker
 from fastswitch.engine.engine import Engine
-from fastswitch.engine.environment import environment
-from fastswitch.engine.measure import Speeds
 from fastswitch.engine.metrics import latency_samples, speedup, tail, tokens_sha256
-from fastswitch.engine.models import LoadedModel
-from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.replay import Replay
-from fastswitch.engine.runs import RUNS, EngineSpec, RunSpec, build_engine, why_no_run
+from fastswitch.engine.request import Turn
+from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
+from fastswitch.engine.testbed import Testbed
 from fastswitch.engine.workloads import ArrivalPlan, Workload
 from fastswitch.memory import KVOverTime
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "Progress", "Served"]
 
 Progress = Callable[[str, int, int], None]  # run, turns ended, turns in all
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What one run gave.
+
+    Attributes:
+        figures: its JSON object.
+        samples: latencies in seconds by metric, for plots.
+        turns: (conversation, turn) |-> the engine's record of it.
+    """
+
+    figures: dict[str, Any]
+    samples: dict[str, NDArray[np.float64]]
+    turns: Mapping[tuple[int, int], Turn]
 
 
 @dataclass(slots=True)
@@ -32,118 +49,115 @@ class Experiment:
     """Everything decided before the first run, and the runs' figures as they come.
 
     Attributes:
-        options: as asked for.
-        model, workload, plan: what is served.
-        speeds: measured once; they set the load and the link.
-        spec: what the runs share.
+        command: as typed.
+        bed: what the runs are served on.
+        workload, plan: what is served, and when.
         runs: which, in order.
-        raw_copy_ms: what a swap's copies really cost here.
-        per_block_call_us: what one call of ``per_block`` costs to issue on a GPU; None on a CPU.
+        left_out: runs that were not asked for by name and cannot be made here |-> why.
         results: one JSON object a finished run.
         turn_tokens: run name |-> generated tokens by (conversation, turn).
         samples: run name |-> latency samples in seconds by metric, for plots.
     """
 
-    options: BenchOptions
-    model: LoadedModel
+    command: str
+    bed: Testbed
     workload: Workload
     plan: ArrivalPlan
-    speeds: Speeds
-    spec: EngineSpec
     runs: list[RunSpec]
-    raw_copy_ms: dict[str, float]
-    per_block_call_us: float | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
     results: list[dict[str, Any]] = field(default_factory=list)
     turn_tokens: dict[str, dict[tuple[int, int], list[int]]] = field(default_factory=dict)
-    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    samples: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     def run_all(self, progress: Progress | None = None) -> None:
         """Serve the workload with each run in turn; what is done stays in ``results`` if it is interrupted."""
         for run in self.runs:
-            self.results.append(self._run(run, progress))
+            served = self.serve(run, progress)
+            self.enter(served)
+            self.turn_tokens[run.name] = {key: turn.generated for key, turn in served.turns.items()}
 
-    def as_json(self) -> dict[str, Any]:
-        """The contract's object, of the runs finished so far."""
-        link = self.spec.link
-        return {
-            "schema": 1,
-            "command": self.options.command,
-            "environment": environment(self.model.model.device),
-            "model": {
-                "name": self.model.name,
-                "dtype": self.spec.layout.dtype,
-                "kv_token_bytes": self.spec.layout.token_bytes,
-            },
-            "link": None if link is None else {"emulated": True, "call_us": link.call_us, "gbps": link.gbps},
-            "raw_copy_ms": self.raw_copy_ms,
-            "per_block_call_us": self.per_block_call_us,
-            "left_out": self.left_out(),
-            "pools": {
-                "block_size": self.spec.layout.block_size,
-                "device_blocks": self.spec.device_blocks,
-                "host_blocks": self.spec.host_blocks,
-            },
-            "policy": self.options.policy_summary(),
-            "workload": {**self.workload.summary(), "last_start_s": self.plan.last_start_s, "work_s": self._work_s()},
-            "runs": self.results,
-            "speedup": _speedups(self.results),
-        }
+    def enter(self, served: Served) -> None:
+        """Keep what a run gave, in the order of the runs, be it that they end in another."""
+        names = [run.name for run in self.runs]
+        self.results.append(served.figures)
+        self.results.sort(key=lambda figures: names.index(figures["name"]))
+        self.samples[served.figures["name"]] = served.samples
+        self.samples = {name: self.samples[name] for name in names if name in self.samples}
 
-    def left_out(self) -> dict[str, str]:
-        """Runs that were not asked for by name and cannot be made here |-> why."""
-        if self.options.runs is not None:
-            return {}
-        reasons = {name: why_no_run(run, self.options.device) for name, run in RUNS.items()}
-        return {name: reason for name, reason in reasons.items() if reason is not None}
-
-    def same_tokens(self) -> bool:
-        """Whether all finished runs gave the same tokens."""
-        return len({result["tokens_sha256"] for result in self.results}) <= 1
-
-    def _work_s(self) -> float:
-        return self.speeds.work_s(self.workload)
-
-    def _run(self, run: RunSpec, progress: Progress | None) -> dict[str, Any]:
+    def serve(self, run: RunSpec, progress: Progress | None = None) -> Served:
+        """Serve the workload with one run."""
         gc.collect()
-        with build_engine(self.spec, run) as engine:
-            over_time = KVOverTime()
+        with self.bed.engine(run) as engine:
+            over_time, checker = KVOverTime(), InvariantChecker(engine)
 
             def after_step(turns_ended: int) -> None:
                 over_time.sample(engine.kv)
-                if self.spec.check:
-                    check_engine(engine)
+                if self.bed.spec.check:
+                    checker.check()
                 if progress is not None:
                     progress(run.name, turns_ended, self.workload.num_turns)
 
-            replay = Replay(engine, self.workload, self.plan, self.model.vocab_size, after_step)
+            replay = Replay(engine, self.workload, self.plan, self._prompt, after_step)
             replay.run()
             if any(_held(engine).values()):
                 raise RuntimeError(
                     f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free"
                 )
-            self.turn_tokens[run.name] = {key: turn.generated for key, turn in replay.turns.items()}
-            return self._figures(run, engine, replay, over_time)
+            return self._served(run, engine, replay, over_time)
 
-    def _figures(self, run: RunSpec, engine: Engine, replay: Replay, over_time: KVOverTime) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
+        """The contract's object, of the runs finished so far."""
+        spec = self.bed.spec
+        return {
+            "schema": 1,
+            "command": self.command,
+            "environment": dict(self.bed.environment()),
+            **self.bed.as_json(),
+            "left_out": self.left_out,
+            "pools": {
+                "block_size": spec.layout.block_size,
+                "device_blocks": spec.device_blocks,
+                "host_blocks": spec.host_blocks,
+            },
+            "policy": {**spec.policy.as_json(), "growth_blocks": spec.growth_blocks},
+            "workload": {
+                **self.workload.summary(),
+                "last_start_s": self.plan.last_start_s,
+                "work_s": self.bed.work_s(self.workload),
+            },
+            "runs": self.results,
+            "speedup": _speedups(self.results),
+        }
+
+    def same_tokens(self) -> bool:
+        """Whether all finished runs gave the same tokens."""
+        return len({result["tokens_sha256"] for result in self.results}) <= 1
+
+    def _prompt(self, conversation: int, turn: int) -> Sequence[int]:
+        return self.bed.prompt_tokens(self.workload, conversation, turn)
+
+    def _served(self, run: RunSpec, engine: Engine, replay: Replay, over_time: KVOverTime) -> Served:
         turns = [replay.turns[key] for key in sorted(replay.turns)]
         num_generated = sum(len(turn.generated) for turn in turns)
-        self.samples[run.name] = latency_samples(turns)
-        return {
+        samples = latency_samples(turns)
+        spec = self.bed.spec
+        figures = {
             "name": run.name,
-            **{metric: tail(seconds) for metric, seconds in self.samples[run.name].items()},
+            **{metric: tail(seconds) for metric, seconds in samples.items()},
             "tokens_per_s": num_generated / replay.seconds,
             "seconds": replay.seconds,
             "iterations": engine.executed_iterations,
             "switches": engine.counts.as_json(engine.stall_s),
             "memory": {
-                "device_blocks": self.spec.device_blocks,
-                "host_blocks": self.spec.host_blocks,
-                "block_bytes": self.spec.layout.block_bytes,
+                "device_blocks": spec.device_blocks,
+                "host_blocks": spec.host_blocks,
+                "block_bytes": spec.layout.block_bytes,
                 **over_time.as_json(),
                 "given_up": asdict(engine.kv.statistics().given_up),
             },
             "tokens_sha256": tokens_sha256(replay.turns),
         }
+        return Served(figures, samples, replay.turns)
 
 
 def _held(engine: Engine) -> dict[str, int]:
@@ -153,11 +167,12 @@ def _held(engine: Engine) -> dict[str, int]:
 
 
 def _speedups(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """The paper's system and ours, each over every run that stands above it in ``RUNS``, in whatever order they ran."""
+    """The paper's system and ours, each over every run that stands above it, and over the limit; in whatever order."""
     by_name = {result["name"]: result for result in results}
-    rows = [name for name in RUNS if name in by_name]
+    rows = [name for name in SIMULATED_RUNS if name in by_name]
     found = {}
     for position, name in enumerate(rows):
         if name in ("paper", "fastswitch"):
-            found.update({f"{name}/{base}": speedup(by_name[name], by_name[base]) for base in rows[:position]})
+            bases = [*rows[:position], *(base for base in rows[position:] if base == "free_switch")]
+            found.update({f"{name}/{base}": speedup(by_name[name], by_name[base]) for base in bases})
     return found

@@ -36,16 +36,20 @@ class EmulatedLink:
     Attributes:
         call_us: microseconds to issue one copy call, or to launch a kernel.
         gbps: gigabytes (1e9) a second, one way.
+        gather_gbps: of a gather on the device; None has it as much faster than the link as on an A10.
     """
 
     call_us: float
     gbps: float
+    gather_gbps: float | None = None
 
     def __post_init__(self) -> None:
         if not self.call_us >= 0:
             raise ValueError(f"call_us must not be negative, got {self.call_us}")
-        if not self.gbps > 0:
-            raise ValueError(f"gbps must be positive, got {self.gbps}")
+        for name in ("gbps", "gather_gbps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
 
     def cost_s(self, way: str, runs: NDArray[np.int64], pieces_per_block: int, piece_bytes: int) -> float:
         """Seconds that a job takes.
@@ -73,7 +77,8 @@ class EmulatedLink:
         if way == "zero_copy":
             return call_s + num_bytes / (KERNEL_SHARE * bytes_per_s)
         if way == "staged":
+            gather = GATHER_OVER_LINK * bytes_per_s if self.gather_gbps is None else self.gather_gbps * 1e9
             whole, rest = divmod(num_bytes, STAGE_BYTES)
             crossing = whole * max(call_s, STAGE_BYTES / bytes_per_s) + (max(call_s, rest / bytes_per_s) if rest else 0)
-            return call_s + num_bytes / (GATHER_OVER_LINK * bytes_per_s) + crossing
+            return call_s + num_bytes / gather + crossing
         raise ValueError(f"the emulated link does not know the cost of {way!r}")

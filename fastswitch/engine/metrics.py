@@ -8,10 +8,10 @@ percentile with fewer than 5 / (1 - p) samples is not a figure and is None.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastswitch.engine.request import Turn
 
@@ -31,7 +31,7 @@ SPEEDUPS = (
 Tail = dict[str, float | int | None]
 
 
-def tail(samples: Sequence[float]) -> Tail:
+def tail(samples: Sequence[float] | NDArray[np.float64]) -> Tail:
     """``n``, the percentiles and the maximum; None where there are too few samples for it.
 
     >>> tail([0.1] * 50)["p90"], tail([0.1] * 49)["p90"]
@@ -42,21 +42,20 @@ def tail(samples: Sequence[float]) -> Tail:
         fraction = float(name[1:]) / 100
         enough = len(samples) * (1 - fraction) >= SAMPLES_BEYOND - 1e-9
         result[name] = float(np.percentile(samples, fraction * 100)) if enough else None
-    result["max"] = float(max(samples)) if samples else None
+    result["max"] = float(np.max(samples)) if len(samples) else None
     return result
 
 
-def latency_samples(turns: Iterable[Turn]) -> dict[str, list[float]]:
-    """Seconds of every ``ttft_s``, ``tbt_s`` and ``tbt_resident_s``; turns without a token give none."""
-    first, between, resident = [], [], []
-    for turn in turns:
-        if not turn.token_times:
-            continue
-        first.append(turn.token_times[0] - turn.arrival)
-        gaps = [later - earlier for earlier, later in itertools.pairwise(turn.token_times)]
-        between += gaps
-        resident += [gap for gap, switched in zip(gaps, turn.switched[1:], strict=True) if not switched]
-    return {"ttft_s": first, "tbt_s": between, "tbt_resident_s": resident}
+def latency_samples(turns: Iterable[Turn]) -> dict[str, NDArray[np.float64]]:
+    """Seconds of every ``ttft_s``, ``tbt_s`` and ``tbt_resident_s``, ``[n]`` each; turns without a token give none."""
+    answered = [turn for turn in turns if turn.token_times]
+    gaps = [np.diff(turn.token_times) for turn in answered]
+    stayed = [~np.asarray(turn.switched[1:], bool) for turn in answered]
+    return {
+        "ttft_s": np.array([turn.token_times[0] - turn.arrival for turn in answered], np.float64),
+        "tbt_s": np.concatenate([np.empty(0), *gaps]),
+        "tbt_resident_s": np.concatenate([np.empty(0), *(gap[here] for gap, here in zip(gaps, stayed, strict=True))]),
+    }
 
 
 def latencies(turns: Iterable[Turn]) -> dict[str, Tail]:

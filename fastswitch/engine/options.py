@@ -1,6 +1,6 @@
-"""The options of ``fastswitch bench``, checked.
+"""The options of ``fastswitch bench`` and ``fastswitch simulate``, checked.
 
-A default that depends on the model or the workload is None here and is decided where these are known.
+A default that depends on the model, the setup or the workload is None here and is decided where these are known.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fastswitch.engine.policy import Policy
 from fastswitch.engine.usage import UsageError
 
-__all__ = ["BenchOptions"]
+__all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
 
 MOST = 10**9  # what is beyond is a slip, and its products would overflow
+DEFAULT_FREQUENCY = 0.04  # of `bench`: the paper's for the smaller of its models
 # option |-> (smallest value, whether that value itself is allowed); None is always allowed
 LIMITS: dict[str, tuple[float, bool]] = {
     "conversations": (1, True),
@@ -32,7 +34,12 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "call_us": (0, True),
     "link_gbps": (0, False),
     "seed": (0, True),
+    "compute_share": (0, False),
+    "memory_share": (0, False),
+    "link_share": (0, False),
+    "iteration_ms": (0, True),
 }
+SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
     "policy": ("fcfs", "priority"),
     "priority": ("random", "markov"),
@@ -44,19 +51,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
-    """As on the command line, dashes as underscores.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentOptions:
+    """What both commands take, as on the command line, dashes as underscores.
 
     Raises:
         UsageError: a value is outside its range or unknown, in one line.
     """
 
     command: str
-    model: str = "tiny"
-    device: str = "cpu"
-    dtype: str | None = None
-    random_weights: bool = False
     workload: str = "synthetic"
     conversations: int | None = None
     min_turns: int | None = None
@@ -67,7 +70,7 @@ class BenchOptions:
     time_scale: float | None = None
     policy: str = "priority"
     priority: str = "random"
-    frequency: float = 0.04
+    frequency: float | None = None
     packer: str = "prefill-first"
     token_budget: int = 8192
     evictor: str = "swap-out"
@@ -75,7 +78,6 @@ class BenchOptions:
     host_tokens: int | None = None
     block_size: int = 16
     growth_blocks: int = 60
-    link: str | None = None
     call_us: float | None = None
     link_gbps: float | None = None
     runs: str | None = None
@@ -86,17 +88,43 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         for name, (least, inclusive) in LIMITS.items():
-            _check_number(name, getattr(self, name), least, inclusive=inclusive)
+            _check_number(name, getattr(self, name, None), least, inclusive=inclusive)
         for name, known in CHOICES.items():
-            value = getattr(self, name)
+            value = getattr(self, name, None)
             if value is not None and value not in known:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
-        if self.frequency > 1:
+        if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
         if self.json is not None and self.json == self.plot:
             raise UsageError(f"--json and --plot must be two files, got {self.json} twice")
         if self.plot is not None and self.plot.suffix.lower() != ".png":
             raise UsageError(f"--plot must name a .png file, got {self.plot}")
+
+    def policy_with(self, frequency: float) -> Policy:
+        """The policy asked for; ``frequency`` where none was."""
+        return Policy(
+            policy=self.policy,
+            priority=self.priority,
+            frequency=frequency if self.frequency is None else self.frequency,
+            packer=self.packer,
+            token_budget=self.token_budget,
+            evictor=self.evictor,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions(ExperimentOptions):
+    """Of ``fastswitch bench``."""
+
+    model: str = "tiny"
+    device: str = "cpu"
+    dtype: str | None = None
+    random_weights: bool = False
+    link: str | None = None
+
+    def __post_init__(self) -> None:
+        ExperimentOptions.__post_init__(self)
         if self.device == "cuda" and (
             self.link == "emulated" or self.call_us is not None or self.link_gbps is not None
         ):
@@ -107,11 +135,25 @@ class BenchOptions:
         """Whether copies cost what they would on a link: on a CPU, unless told otherwise."""
         return self.device == "cpu" and self.link != "none"
 
-    def policy_summary(self) -> dict[str, object]:
-        """Who is served first, for the JSON."""
-        ranks = {} if self.policy == "fcfs" else {"priority": self.priority, "frequency": self.frequency}
-        names = ("packer", "token_budget", "evictor", "growth_blocks")
-        return {"policy": self.policy, **ranks, **{name: getattr(self, name) for name in names}}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulateOptions(ExperimentOptions):
+    """Of ``fastswitch simulate``."""
+
+    setup: str
+    compute_share: float = 0.6
+    memory_share: float = 0.8
+    link_share: float = 0.8
+    iteration_ms: float = 3.0
+    calibration: Path | None = None
+
+    def __post_init__(self) -> None:
+        ExperimentOptions.__post_init__(self)
+        for name in SHARES:
+            if getattr(self, name) > 1:
+                raise UsageError(f"{_flag(name)} is a share of a peak, at most 1, got {getattr(self, name):g}")
+        if self.calibration is not None and (self.call_us is not None or self.link_gbps is not None):
+            raise UsageError("--calibration brings the link's costs: leave out --call-us and --link-gbps")
 
 
 def _flag(name: str) -> str:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["plot_tails"]
 
 
-def plot_tails(samples: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> None:
+def plot_tails(
+    samples: Mapping[str, Mapping[str, Sequence[float] | NDArray[np.float64]]], title: str, path: Path
+) -> None:
     """Write a PNG, one panel a metric, one line a run, logarithmic both ways.
 
     Args:
@@ -28,7 +31,7 @@ def plot_tails(samples: Mapping[str, Mapping[str, Sequence[float]]], title: str,
     figure, axes = plt.subplots(1, len(metrics), figsize=(5 * len(metrics), 4.2), layout="constrained")
     for axis, metric in zip(np.atleast_1d(axes), metrics, strict=True):
         for position, (name, of_run) in enumerate(samples.items()):
-            _line(axis, sorted(of_run[metric]), name, position)
+            _line(axis, np.sort(of_run[metric]), name, position)
         axis.set(xscale="log", yscale="log", xlabel="ms", title=metric, ylabel="share of samples above")
         axis.grid(visible=True, which="both", alpha=0.25)
     np.atleast_1d(axes)[0].legend(fontsize=8)
@@ -37,7 +40,7 @@ def plot_tails(samples: Mapping[str, Mapping[str, Sequence[float]]], title: str,
     plt.close(figure)
 
 
-def _line(axis: Any, seconds: Sequence[float], name: str, position: int) -> None:
+def _line(axis: Any, seconds: NDArray[np.float64], name: str, position: int) -> None:
     above = 1 - np.arange(len(seconds)) / max(1, len(seconds))
-    style = "-" if name in ("fastswitch", "paper") else "--"
-    axis.step(np.asarray(seconds) * 1e3, above, where="post", label=name, linestyle=style, color=f"C{position}")
+    style = "-" if name in ("fastswitch", "paper") else ":" if name == "free_switch" else "--"
+    axis.step(seconds * 1e3, above, where="post", label=name, linestyle=style, color=f"C{position}")

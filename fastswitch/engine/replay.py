@@ -7,7 +7,7 @@ the engine was in the middle of an iteration then.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fastswitch.engine.request import Turn
@@ -26,7 +26,7 @@ class Replay:
         engine: fresh or idle.
         workload: conversations.
         plan: their timing.
-        vocab_size: of the model; where a turn has no text its tokens are drawn from it.
+        prompt: (conversation index, turn index) |-> the turn's new token ids.
         on_step: called after each step with the number of turns ended so far; for progress bars and checks.
 
     Attributes:
@@ -38,13 +38,13 @@ class Replay:
         engine: Engine,
         workload: Workload,
         plan: ArrivalPlan,
-        vocab_size: int,
+        prompt: Callable[[int, int], Sequence[int]],
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         self._engine = engine
         self._workload = workload
         self._plan = plan
-        self._vocab_size = vocab_size
+        self._prompt = prompt
         self._on_step = on_step
         self._start_s = engine.clock.now()
         self._skipped_before_s = engine.clock.skipped_s
@@ -88,7 +88,7 @@ class Replay:
             when, index, turn_index = heapq.heappop(self._arrivals)
             conversation = self._workload.conversations[index]
             turn_id = self._engine.submit(
-                self._workload.prompt_tokens(index, turn_index, self._vocab_size),
+                self._prompt(index, turn_index),
                 conversation.turns[turn_index].output_tokens,
                 client_id=conversation.client_id,
                 conversation_id=index,

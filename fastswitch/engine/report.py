@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastswitch.engine.metrics import PERCENTILES
-from fastswitch.engine.token_check import describe_differences
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +25,8 @@ LEGEND = (
 )
 
 
-def print_report(experiment: Experiment, console: Console) -> None:
-    """The head, the tables, and whether all runs gave the same tokens; 80 columns suffice."""
+def print_report(experiment: Experiment, console: Console, notes: Sequence[str] = ()) -> None:
+    """The head, the tables, what to know, and ``notes``; 80 columns suffice."""
     result = experiment.as_json()
     runs = result["runs"]
     console.print(_head(experiment), highlight=False)
@@ -37,24 +36,14 @@ def print_report(experiment: Experiment, console: Console) -> None:
     _print_copies(console, runs)
     console.print(LEGEND, highlight=False)
     _print_speedup(console, result["speedup"])
-    console.print(_raw_copy_line(result["raw_copy_ms"]), highlight=False)
-    for line in _caveats(result):
-        console.print(line, highlight=False)
-    for line in _verdicts(experiment, runs):
+    for line in (*_caveats(result), *_verdicts(runs), *notes):
         console.print(line, highlight=False)
 
 
 def _head(experiment: Experiment) -> str:
-    workload, spec, link = experiment.workload, experiment.spec, experiment.spec.link
-    linked = (
-        f"link emulated: {link.call_us:g} us a call, {link.gbps:.3g} GB/s"
-        if link
-        else "link real"
-        if spec.model.model.device.type == "cuda"
-        else "no link: copies within one memory"
-    )
+    workload, spec = experiment.workload, experiment.bed.spec
     return (
-        f"{linked} | model {spec.model.name} {spec.layout.dtype}, {spec.layout.token_bytes} B of KV a token | "
+        f"{experiment.bed.head()} | "
         f"{workload.name}: {len(workload)} conversations, {workload.num_turns} turns, {workload.input_tokens} new and "
         f"{workload.output_tokens} generated tokens | device {spec.device_blocks}, host {spec.host_blocks} blocks of "
         f"{spec.layout.block_size}"
@@ -120,8 +109,9 @@ def _raw_copy_line(raw: Mapping[str, float]) -> str:
 
 
 def _caveats(result: Mapping[str, Any]) -> list[str]:
-    lines = [f"run {name} left out: {reason}" for name, reason in result["left_out"].items()]
-    call_us = result["per_block_call_us"]
+    lines = [_raw_copy_line(result["raw_copy_ms"])] if "raw_copy_ms" in result else []
+    lines += [f"run {name} left out: {reason}" for name, reason in result["left_out"].items()]
+    call_us = result.get("per_block_call_us")
     if call_us is not None:
         void = (
             ""
@@ -132,13 +122,11 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _verdicts(experiment: Experiment, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     if not any(run["switches"][name] for run in runs for name in ("swap_outs", "clean_evictions", "drops")):
         lines.append("nothing was switched: the pool held everything that was asked of it (lower --device-tokens)")
     failed = sum(run["switches"]["failed"] for run in runs)
     if failed:
         lines.append(f"{failed} copies failed; their requests were recomputed")
-    if experiment.same_tokens():
-        lines.append(f"all {len(runs)} runs gave the same tokens: sha256 {runs[0]['tokens_sha256'][:16]}")
-    return lines + describe_differences(experiment)
+    return lines

@@ -6,27 +6,16 @@ above by one idea.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from fastswitch.engine.adaptive import AdaptiveSwap
-from fastswitch.engine.checks import PoisoningAllocator
-from fastswitch.engine.clock import RealClock
-from fastswitch.engine.engine import Engine
-from fastswitch.engine.inline_swaps import InlineSwaps
-from fastswitch.engine.link import EmulatedLink
-from fastswitch.engine.model_executor import ModelExecutor
-from fastswitch.engine.models import LoadedModel
-from fastswitch.engine.swap import SwapCoordinator
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.ways import CHOSEN
 from fastswitch.kernels import why_not
-from fastswitch.memory import BlockAllocator, BlockGroupAllocator, KVCacheManager, KVLayout, PagedAllocator
-from fastswitch.memory.pool import KVPool
-from fastswitch.sched import Evictor, Packer, Ranker, Recompute, Scheduler, TokenAccountant
 
-__all__ = ["RUNS", "EngineSpec", "RunSpec", "build_engine", "choose_runs", "why_no_run"]
+__all__ = ["FREE", "RUNS", "SIMULATED_RUNS", "RunSpec", "choose_runs", "why_no_run"]
+
+FREE = "free"  # a way that takes no time
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +56,35 @@ RUNS = {
 }
 
 
-def choose_runs(names: str | None, device: str = "cpu") -> list[RunSpec]:
-    """The rows named in a comma-separated list, in its order; for None all that this machine can make.
+# The limit: what is left of a tail when switches cost nothing is the policy's.
+SIMULATED_RUNS = {
+    **RUNS,
+    "free_switch": RunSpec("free_switch", "groups", "block_major", FREE, False, True, "copies that cost nothing"),
+}
+
+
+def choose_runs(
+    names: str | None, known: Mapping[str, RunSpec], why_not_here: Callable[[RunSpec], str | None] = lambda _run: None
+) -> list[RunSpec]:
+    """The rows named in a comma-separated list, in its order; for None all that can be made.
+
+    Args:
+        names: as on the command line.
+        known: name |-> row.
+        why_not_here: why a row cannot be made, with the way out; None if it can.
 
     Raises:
         UsageError: if a name is unknown, none is given, or one that is named needs what is not there.
     """
     if names is None:
-        return [run for run in RUNS.values() if why_no_run(run, device) is None]
+        return [run for run in known.values() if why_not_here(run) is None]
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in RUNS]
+    unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        raise UsageError(f"unknown run {', '.join(unknown) or names!r}: known are {', '.join(RUNS)}")
-    runs = [RUNS[name] for name in dict.fromkeys(wanted)]
+        raise UsageError(f"unknown run {', '.join(unknown) or names!r}: known are {', '.join(known)}")
+    runs = [known[name] for name in dict.fromkeys(wanted)]
     for run in runs:
-        reason = why_no_run(run, device)
+        reason = why_not_here(run)
         if reason is not None:
             raise UsageError(f"run {run.name}: {reason}")
     return runs
@@ -90,62 +93,3 @@ def choose_runs(names: str | None, device: str = "cpu") -> list[RunSpec]:
 def why_no_run(run: RunSpec, device: str) -> str | None:
     """Why a run cannot be made with pools on ``device``, with the way out; None if it can."""
     return None if run.way in (None, CHOSEN) else why_not(run.way, device)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
-    """What all runs of a comparison share.
-
-    Attributes:
-        model: the model.
-        layout: of the pools; a run sets its order.
-        device_blocks, host_blocks: the pools.
-        growth_blocks: of the block groups.
-        link: emulated; None where the link is real.
-        ranker: makes a fresh ranker.
-        packer: makes a fresh packer.
-        evictor: makes a fresh evictor, for the runs that copy.
-        check: poison freed blocks and check invariants at each step.
-    """
-
-    model: LoadedModel
-    layout: KVLayout
-    device_blocks: int
-    host_blocks: int
-    growth_blocks: int
-    link: EmulatedLink | None
-    ranker: Callable[[], Ranker]
-    packer: Callable[[], Packer]
-    evictor: Callable[[], Evictor]
-    check: bool
-
-
-@contextmanager
-def build_engine(spec: EngineSpec, run: RunSpec) -> Iterator[Engine]:
-    """A fresh engine for one run; its threads end with the context."""
-    layout = replace(spec.layout, order=run.order)
-    device = spec.model.model.device
-    device_pool = KVPool(layout, spec.device_blocks, device)
-    host_pool = KVPool(layout, spec.host_blocks, pinned=device.type == "cuda")
-    kv = KVCacheManager(
-        _allocator(spec, run, device_pool), _allocator(spec, run, host_pool), layout.block_size, reuse=run.reuse
-    )
-    clock = RealClock()
-    swaps_class = SwapCoordinator if run.asynchronous else InlineSwaps
-    swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=spec.link, clock=clock)
-    evictor = spec.evictor() if run.way else Recompute()
-    scheduler = Scheduler(spec.ranker(), spec.packer(), evictor, TokenAccountant())
-    adaptive = AdaptiveSwap() if run.asynchronous else None
-    try:
-        yield Engine(ModelExecutor(spec.model.model, device_pool), scheduler, kv, swaps, clock=clock, adaptive=adaptive)
-    finally:
-        swaps.close()
-
-
-def _allocator(spec: EngineSpec, run: RunSpec, pool: KVPool) -> BlockAllocator:
-    allocator: BlockAllocator
-    if run.allocator == "paged":
-        allocator = PagedAllocator(pool.num_blocks)
-    else:
-        allocator = BlockGroupAllocator(pool.num_blocks, growth_blocks=spec.growth_blocks)
-    return PoisoningAllocator(allocator, pool) if spec.check else allocator

@@ -14,6 +14,7 @@ import torch
 
 from fastswitch.engine.executor import BatchEntry
 from fastswitch.engine.experiment import Experiment
+from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import ModelExecutor
 from fastswitch.memory.pool import KVPool
 
@@ -63,43 +64,47 @@ class Difference:
         )
 
 
-def equivalent(experiment: Experiment) -> bool:
+def equivalent(experiment: Experiment, bed: ModelBed) -> bool:
     """Whether no finished run differs from the first one by more than a near tie."""
-    differences = [first_difference(experiment, name) for name in experiment.turn_tokens]
+    differences = [first_difference(experiment, bed, name) for name in experiment.turn_tokens]
     return all(difference is None or difference.is_near_tie for difference in differences)
 
 
-def describe_differences(experiment: Experiment) -> list[str]:
+def describe_differences(experiment: Experiment, bed: ModelBed) -> list[str]:
     """A line for each run whose tokens differ from the first run's."""
-    found = [first_difference(experiment, name) for name in experiment.turn_tokens]
+    found = [first_difference(experiment, bed, name) for name in experiment.turn_tokens]
     return [str(difference) for difference in found if difference is not None]
 
 
-def first_difference(experiment: Experiment, name: str) -> Difference | None:
+def first_difference(experiment: Experiment, bed: ModelBed, name: str) -> Difference | None:
     """Where a finished run's tokens first leave those of the first run; None if they do not."""
     base_name, base = next(iter(experiment.turn_tokens.items()))
     other = experiment.turn_tokens[name]
     for key in sorted(base):
         for position, (ours, theirs) in enumerate(zip(base[key], other[key], strict=True)):
             if ours != theirs:
-                gap, spread = _logit_gap(experiment, base, key, position)
-                ulp = torch.finfo(experiment.model.dtype).eps
+                gap, spread = _logit_gap(experiment, bed, base, key, position)
+                ulp = torch.finfo(bed.model.dtype).eps
                 return Difference(name, base_name, *key, position, theirs, ours, gap, spread, ulp)
     return None
 
 
 def _logit_gap(
-    experiment: Experiment, tokens: Mapping[tuple[int, int], list[int]], key: tuple[int, int], position: int
+    experiment: Experiment,
+    bed: ModelBed,
+    tokens: Mapping[tuple[int, int], list[int]],
+    key: tuple[int, int],
+    position: int,
 ) -> tuple[float, float]:
     """Top-2 gap and spread of the logits that chose a token, computed anew from the whole context at once."""
     conversation, last_turn = key
     context: list[int] = []
     for turn in range(last_turn + 1):
-        context += experiment.workload.prompt_tokens(conversation, turn, experiment.model.vocab_size)
+        context += experiment.workload.prompt_tokens(conversation, turn, bed.model.vocab_size)
         context += tokens[conversation, turn] if turn < last_turn else tokens[key][:position]
-    layout = experiment.spec.layout
-    pool = KVPool(layout, layout.blocks_for(len(context)), experiment.model.model.device)
+    layout = bed.spec.layout
+    pool = KVPool(layout, layout.blocks_for(len(context)), bed.model.model.device)
     table = np.arange(pool.num_blocks, dtype=np.int32)
-    logits = ModelExecutor(experiment.model.model, pool).logits([BatchEntry(0, context, 0, table, samples=True)])[0]
+    logits = ModelExecutor(bed.model.model, pool).logits([BatchEntry(0, context, 0, table, samples=True)])[0]
     top = logits.double().topk(2).values
     return float(top[0] - top[1]), float(logits.double().max() - logits.double().min())

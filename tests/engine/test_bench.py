@@ -22,21 +22,21 @@ OPTIONS = BenchOptions(command="test", conversations=3, scale=0.02, block_size=4
 def experiment():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    experiment = prepare(OPTIONS)
+    experiment, _ = prepare(OPTIONS)
     experiment.run_all()
     yield experiment
     torch.set_num_threads(threads)
 
 
 def test_the_device_pool_is_the_larger_of_its_two_rules(experiment):
-    workload, spec = experiment.workload, experiment.spec
+    workload, spec = experiment.workload, experiment.bed.spec
     longest = -(-workload.max_context * 1.25 // 4)
     assert spec.device_blocks == max(longest, round(0.4 * workload.peak_demand_blocks(4)))
     assert spec.host_blocks == 8 * spec.device_blocks
 
 
 def test_the_last_conversation_starts_when_the_work_divided_by_the_load_is_done(experiment):
-    assert experiment.plan.last_start_s == pytest.approx(experiment.speeds.work_s(experiment.workload) / 1.2)
+    assert experiment.plan.last_start_s == pytest.approx(experiment.bed.work_s(experiment.workload) / 1.2)
     assert experiment.plan.think_mean_s == pytest.approx(experiment.plan.last_start_s / 10)
 
 
@@ -70,7 +70,7 @@ def test_speedups_do_not_depend_on_the_order_of_the_runs(experiment):
 
 def test_equal_tokens_have_no_difference(experiment):
     assert experiment.same_tokens()
-    assert first_difference(experiment, "vllm_0_3") is None
+    assert first_difference(experiment, experiment.bed, "vllm_0_3") is None
 
 
 def test_a_wrong_token_is_told_from_a_near_tie(experiment, monkeypatch):
@@ -78,14 +78,14 @@ def test_a_wrong_token_is_told_from_a_near_tie(experiment, monkeypatch):
     wrong = {key: list(tokens) for key, tokens in right.items()}
     wrong[1, 0][2] = (wrong[1, 0][2] + 1) % 512
     monkeypatch.setitem(experiment.turn_tokens, "vllm_0_3", wrong)
-    found = first_difference(experiment, "vllm_0_3")
+    found = first_difference(experiment, experiment.bed, "vllm_0_3")
     assert str(found).startswith("vllm_0_3 differs from fastswitch at conversation 1, turn 0, token 2: ")
     assert str(found).endswith("NOT a near tie")
     assert found.gap > 0
-    assert not equivalent(experiment)
+    assert not equivalent(experiment, experiment.bed)
     monkeypatch.setattr("fastswitch.engine.token_check.NEAR_TIE", 1e9)
-    assert str(first_difference(experiment, "vllm_0_3")).endswith(": a near tie")
-    assert equivalent(experiment)
+    assert str(first_difference(experiment, experiment.bed, "vllm_0_3")).endswith(": a near tie")
+    assert equivalent(experiment, experiment.bed)
 
 
 def test_the_report_fits_80_columns_and_cuts_no_number(experiment):

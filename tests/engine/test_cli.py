@@ -280,7 +280,7 @@ def test_broken_workloads_are_named_with_file_and_line(run, tmp_path):
 def test_an_interrupt_keeps_what_was_measured(run, monkeypatch, tmp_path):
     from fastswitch.engine import experiment as experiment_module
 
-    real, served = experiment_module.Experiment._run, []
+    real, served = experiment_module.Experiment.serve, []
 
     def interrupted(self, spec, progress):
         if served:
@@ -288,7 +288,7 @@ def test_an_interrupt_keeps_what_was_measured(run, monkeypatch, tmp_path):
         served.append(spec.name)
         return real(self, spec, progress)
 
-    monkeypatch.setattr(experiment_module.Experiment, "_run", interrupted)
+    monkeypatch.setattr(experiment_module.Experiment, "serve", interrupted)
     path = tmp_path / "o.json"
     status, out, err = run("bench", *SMALL, "--runs", "paper,fastswitch", "--json", path)
     assert status == 130
@@ -300,17 +300,17 @@ def test_an_interrupt_keeps_what_was_measured(run, monkeypatch, tmp_path):
 def test_different_tokens_are_a_failure_and_all_is_written(run, monkeypatch, tmp_path):
     from fastswitch.engine import experiment as experiment_module
 
-    real = experiment_module.Experiment._run
+    real = experiment_module.Experiment.serve
 
     def corrupted(self, spec, progress):
         result = real(self, spec, progress)
         if spec.name == "fastswitch":
-            tokens = self.turn_tokens[spec.name][0, 0]
+            tokens = result.turns[0, 0].generated
             tokens[0] = (tokens[0] + 1) % 512
-            result["tokens_sha256"] = "0" * 64
+            result.figures["tokens_sha256"] = "0" * 64
         return result
 
-    monkeypatch.setattr(experiment_module.Experiment, "_run", corrupted)
+    monkeypatch.setattr(experiment_module.Experiment, "serve", corrupted)
     path = tmp_path / "o.json"
     status, out, err = run("bench", *SMALL, "--runs", "vllm_0_3,fastswitch", "--json", path)
     assert status == 1

@@ -31,10 +31,10 @@ OPTIONS = BenchOptions(
 
 @pytest.mark.gpu
 def test_every_run_gives_the_tokens_of_the_cpu_and_requests_are_switched():
-    experiment = prepare(OPTIONS)
+    experiment, _ = prepare(OPTIONS)
     experiment.run_all()
     assert experiment.same_tokens()
-    on_cpu = prepare(dataclasses.replace(OPTIONS, device="cpu", link="none", runs="recompute"))
+    on_cpu, _ = prepare(dataclasses.replace(OPTIONS, device="cpu", link="none", runs="recompute"))
     on_cpu.run_all()
     assert experiment.results[0]["tokens_sha256"] == on_cpu.results[0]["tokens_sha256"]
     switches = {result["name"]: result["switches"] for result in experiment.results}
@@ -44,9 +44,9 @@ def test_every_run_gives_the_tokens_of_the_cpu_and_requests_are_switched():
 
 @pytest.mark.gpu
 def test_the_triton_attention_gives_equivalent_tokens_in_every_run():
-    experiment = prepare(dataclasses.replace(OPTIONS, dtype="float32"))
+    experiment, _ = prepare(dataclasses.replace(OPTIONS, dtype="float32"))
     experiment.run_all()
-    assert equivalent(experiment)
+    assert equivalent(experiment, experiment.bed)
     assert all(result["switches"]["failed"] == 0 for result in experiment.results)
 
 

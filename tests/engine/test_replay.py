@@ -45,7 +45,7 @@ def replay_on(engine, workload, plan, on_step=lambda _: None):
         on_step(turns_ended)
         assert next(steps, None) is not None, "the replay does not come to an end"
 
-    replay = Replay(engine, workload, plan, VOCABULARY, bounded)
+    replay = Replay(engine, workload, plan, lambda i, turn: workload.prompt_tokens(i, turn, VOCABULARY), bounded)
     replay.run()
     return replay
 

@@ -1,0 +1,100 @@
+"""A model on this machine, with real pools and real copies; the link may be emulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from fastswitch.engine.adaptive import AdaptiveSwap
+from fastswitch.engine.checks import PoisoningAllocator
+from fastswitch.engine.clock import RealClock
+from fastswitch.engine.engine import Engine
+from fastswitch.engine.environment import environment
+from fastswitch.engine.inline_swaps import InlineSwaps
+from fastswitch.engine.link import EmulatedLink
+from fastswitch.engine.measure import Speeds
+from fastswitch.engine.model_executor import ModelExecutor
+from fastswitch.engine.models import LoadedModel
+from fastswitch.engine.runs import RunSpec
+from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.swap import SwapCoordinator
+from fastswitch.engine.workloads import Workload
+from fastswitch.memory.pool import KVPool
+
+__all__ = ["ModelBed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBed:
+    """Satisfies ``Testbed``.
+
+    Attributes:
+        model: the model.
+        spec: what the runs share.
+        link: emulated; None where the link is real.
+        speeds: measured once; they set the load and the link.
+        raw_copy_ms: what a swap's copies really cost here.
+        per_block_call_us: what one call of ``per_block`` costs to issue on a GPU; None on a CPU.
+    """
+
+    model: LoadedModel
+    spec: EngineSpec
+    link: EmulatedLink | None
+    speeds: Speeds
+    raw_copy_ms: dict[str, float]
+    per_block_call_us: float | None
+
+    @contextmanager
+    def engine(self, run: RunSpec) -> Iterator[Engine]:
+        """A fresh engine for one run; its threads end with the context."""
+        spec, device = self.spec, self.model.model.device
+        layout = replace(spec.layout, order=run.order)
+        device_pool = KVPool(layout, spec.device_blocks, device)
+        host_pool = KVPool(layout, spec.host_blocks, pinned=device.type == "cuda")
+        wraps = [partial(PoisoningAllocator, pool=pool) for pool in (device_pool, host_pool)] if spec.check else []
+        kv = spec.manager(run, *wraps)
+        clock = RealClock()
+        swaps_class = SwapCoordinator if run.asynchronous else InlineSwaps
+        swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=self.link, clock=clock)
+        adaptive = AdaptiveSwap() if run.asynchronous else None
+        executor = ModelExecutor(self.model.model, device_pool)
+        try:
+            yield Engine(executor, spec.scheduler(run), kv, swaps, clock=clock, adaptive=adaptive)
+        finally:
+            swaps.close()
+
+    def prompt_tokens(self, workload: Workload, conversation: int, turn: int) -> Sequence[int]:
+        """The turn's text, or tokens drawn for it."""
+        return workload.prompt_tokens(conversation, turn, self.model.vocab_size)
+
+    def work_s(self, workload: Workload) -> float:
+        """At the measured speeds."""
+        return self.speeds.work_s(workload)
+
+    def environment(self) -> Mapping[str, Any]:
+        """Of the model's device."""
+        return environment(self.model.model.device)
+
+    def as_json(self) -> Mapping[str, Any]:
+        """Model, link and what copies cost here."""
+        layout, link = self.spec.layout, self.link
+        return {
+            "model": {"name": self.model.name, "dtype": layout.dtype, "kv_token_bytes": layout.token_bytes},
+            "link": None if link is None else {"emulated": True, "call_us": link.call_us, "gbps": link.gbps},
+            "raw_copy_ms": self.raw_copy_ms,
+            "per_block_call_us": self.per_block_call_us,
+        }
+
+    def head(self) -> str:
+        """Link and model."""
+        if self.link is not None:
+            linked = f"link emulated: {self.link.call_us:g} us a call, {self.link.gbps:.3g} GB/s"
+        elif self.model.model.device.type == "cuda":
+            linked = "link real"
+        else:
+            linked = "no link: copies within one memory"
+        layout = self.spec.layout
+        return f"{linked} | model {self.model.name} {layout.dtype}, {layout.token_bytes} B of KV a token"

@@ -1,0 +1,67 @@
+"""What a command does with an experiment beside running it: bars while it runs, then files and tables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastswitch.engine.experiment import Experiment, Progress
+from fastswitch.engine.plots import plot_tails
+from fastswitch.engine.report import LATENCIES, print_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_tables", "progress_bars", "write_files"]
+
+
+@contextlib.contextmanager
+def progress_bars(runs: Sequence[str], console: Console) -> Iterator[Progress | None]:
+    """A bar a run on a terminal, nothing in a pipe; what is yielded moves them."""
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TextColumn("turns"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as shown:
+        bars = {name: shown.add_task(name, total=None, start=False) for name in runs}
+
+        def update(name: str, done: int, total: int) -> None:
+            shown.start_task(bars[name])
+            shown.update(bars[name], completed=done, total=total)
+
+        yield update
+
+
+def write_files(experiment: Experiment, json_path: Path | None, plot_path: Path | None, title: str) -> None:
+    """Write the JSON and the picture, each if it is asked for."""
+    if json_path is not None:
+        json_path.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")
+    if plot_path is not None:
+        labels = dict(LATENCIES)
+        samples = {
+            run: {labels[metric]: seconds for metric, seconds in of_run.items()}
+            for run, of_run in experiment.samples.items()
+        }
+        plot_tails(samples, title, plot_path)
+
+
+def print_tables(experiment: Experiment, notes: Sequence[str]) -> None:
+    """Print the report, then ``notes``, a line each."""
+    from rich.console import Console
+
+    # In a pipe rich assumes 80 columns and would break the lines.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as report:
+        print_report(experiment, console, notes)
+    try:
+        sys.stdout.write(report.get())
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough; what is written is written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,142 @@
+"""What a swap job's copies take, where none is made: on a link by its formula, or as calibrated on a machine.
+
+Ours. ``chosen`` is the cheapest of the ways that a GPU chooses from, by the same costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fastswitch.engine.link import STAGE_BYTES, EmulatedLink
+from fastswitch.engine.ways import CHOSEN
+from fastswitch.kernels import TRANSFERS, CopyDirection, TransferCosts
+from fastswitch.kernels.measure_transfers import CHOICES
+from fastswitch.memory import KVLayout, SwapDirection, SwapJob
+
+__all__ = ["CalibratedCosts", "CopyCosts", "FreeCosts", "JobCost", "LinkCosts"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """One job's copies.
+
+    Attributes:
+        way: how the bytes cross.
+        seconds: from the first call to the last byte.
+        copies: contiguous pieces moved, as `TransferCount` counts them.
+        calls: calls issued.
+    """
+
+    way: str
+    seconds: float
+    copies: int
+    calls: int
+
+
+class CopyCosts(Protocol):
+    """Says what a job takes."""
+
+    def of(self, job: SwapJob) -> JobCost:
+        """Its way, seconds, copies and calls; the same for equal jobs."""
+
+
+class FreeCosts:
+    """Copies take no time and no call: nothing is left but what the policy itself costs."""
+
+    def of(self, job: SwapJob) -> JobCost:  # noqa: ARG002
+        """Nothing."""
+        return JobCost("free", 0.0, 0, 0)
+
+
+class LinkCosts:
+    """By the formulas of `EmulatedLink`.
+
+    Args:
+        link: the link.
+        layout: of the pools.
+        way: a key of ``fastswitch.kernels.TRANSFERS``, or ``chosen``.
+
+    Raises:
+        ValueError: if the way is unknown.
+    """
+
+    def __init__(self, link: EmulatedLink, layout: KVLayout, way: str) -> None:
+        self._ways = _ways(way, CHOICES)
+        self._link = link
+        self._layout = layout
+
+    def of(self, job: SwapJob) -> JobCost:
+        """The cheapest of the ways that it may take."""
+        layout = self._layout
+        seconds = {
+            way: self._link.cost_s(way, job.runs, layout.pieces_per_block, layout.piece_bytes) for way in self._ways
+        }
+        way = min(seconds, key=seconds.__getitem__)
+        return JobCost(way, seconds[way], *_issued(way, job, layout))
+
+
+class CalibratedCosts:
+    """By a table that ``fastswitch calibrate`` measured.
+
+    Args:
+        costs: the table.
+        layout: of the pools.
+        way: a key of ``fastswitch.kernels.TRANSFERS`` that the table has, or ``chosen``.
+
+    Raises:
+        ValueError: if the table does not have the way.
+    """
+
+    def __init__(self, costs: TransferCosts, layout: KVLayout, way: str) -> None:
+        directions: tuple[CopyDirection, CopyDirection] = ("device_to_host", "host_to_device")
+        known = [
+            each
+            for each in TRANSFERS
+            if all(each in costs.ways.get(of, costs.ways["device_to_host"]) for of in directions)
+        ]
+        # A loop over blocks issues the same calls as one over runs, so the table does not have it.
+        self._ways = _ways(way, known)
+        missing = [each for each in self._ways if _measured_as(each) not in known]
+        if missing:
+            raise ValueError(f"the calibration has no {', '.join(missing)}: it has {', '.join(known)}")
+        self._costs = costs
+        self._layout = layout
+
+    def of(self, job: SwapJob) -> JobCost:
+        """The cheapest of the ways that it may take."""
+        seconds = {way: self._seconds(way, job) for way in self._ways}
+        way = min(seconds, key=seconds.__getitem__)
+        return JobCost(way, seconds[way], *_issued(way, job, self._layout))
+
+    def _seconds(self, way: str, job: SwapJob) -> float:
+        direction: CopyDirection = "host_to_device"
+        if job.direction is SwapDirection.SWAP_OUT or direction not in self._costs.ways:
+            direction = "device_to_host"  # on a CPU both are one memory, and one direction is measured
+        runs = job.num_blocks if way == "per_block" else job.num_runs
+        num_copies = runs * self._layout.pieces_per_block
+        mean_bytes = job.num_blocks * self._layout.block_bytes / num_copies
+        return self._costs.seconds(_measured_as(way), direction, num_copies, mean_bytes)
+
+
+def _ways(way: str, choices: Iterable[str]) -> tuple[str, ...]:
+    if way not in (*TRANSFERS, CHOSEN):
+        raise ValueError(f"unknown transfer {way!r}: known are {', '.join([*TRANSFERS, CHOSEN])}")
+    return tuple(each for each in choices if each in CHOICES) if way == CHOSEN else (way,)
+
+
+def _measured_as(way: str) -> str:
+    return "per_run" if way == "per_block" else way
+
+
+def _issued(way: str, job: SwapJob, layout: KVLayout) -> tuple[int, int]:
+    """Copies and calls, as the ways themselves count them."""
+    if way == "zero_copy":
+        return 1, 1
+    if way == "staged":
+        stages = -(-job.num_blocks * layout.block_bytes // STAGE_BYTES)
+        return stages, 2 * stages  # a memcpy and a launch each
+    runs = job.num_blocks if way == "per_block" else job.num_runs
+    copies = runs * layout.pieces_per_block
+    return copies, 1 if way == "batched" else copies

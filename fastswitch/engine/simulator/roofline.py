@@ -1,0 +1,98 @@
+"""How long an iteration takes: the longer of computing and reading, and a fixed time besides.
+
+Source: the roofline model (Williams, Waterman, Patterson 2009); its use for an iteration is ours:
+
+    seconds = max(FLOPs / achieved FLOP/s, bytes / achieved bytes/s) + iteration_s + request_s x requests
+
+- FLOPs: 2 a token and layer weight, 2 a *sampled* token and weight of the output head, and for attention 4 a pair of
+  query and key, head and dimension of it; a chunk of n tokens behind s others has n s + n (n + 1) / 2 such pairs.
+- bytes: all weights once, the KV of each request's tokens once, the new tokens' KV once more, written.
+
+``request_s`` is the host's work for a request of the batch: 0 for the accelerators' presets, measured for a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fastswitch.engine.clock import VirtualClock
+from fastswitch.engine.executor import BatchEntry
+from fastswitch.engine.simulator.model_shape import ModelShape
+
+__all__ = ["Roofline", "RooflineExecutor"]
+
+FORCED_TOKEN = 0
+VOCAB_SIZE = 2**31  # no token means anything, so any may be asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """The time of an iteration, as a function of its batch.
+
+    Attributes:
+        model: whose iteration.
+        flops: floating-point operations a second that are achieved.
+        bytes_per_s: of the device's memory, achieved.
+        iteration_s: seconds besides.
+        request_s: seconds besides, a request of the batch.
+
+    >>> from fastswitch.engine.simulator.model_shape import MODELS
+    >>> a10 = Roofline(MODELS["llama8b"], flops=75e12, bytes_per_s=480e9, iteration_s=0.003)
+    >>> f"{a10.seconds([(0, 1000, True)]):.4f} s for a prompt, {a10.seconds([(1000, 1, True)]):.4f} s for a token"
+    '0.1926 s for a prompt, 0.0346 s for a token'
+    """
+
+    model: ModelShape
+    flops: float
+    bytes_per_s: float
+    iteration_s: float
+    request_s: float = 0.0
+
+    def seconds(self, chunks: Iterable[tuple[int, int, bool]]) -> float:
+        """Of a batch.
+
+        Args:
+            chunks: for each request the tokens whose KV is there, the tokens to compute, and whether the last one of
+                them is sampled from.
+        """
+        num_tokens = num_samples = pairs = context = num_requests = 0
+        for start, num_new, samples in chunks:
+            num_requests += 1
+            num_tokens += num_new
+            num_samples += samples
+            pairs += num_new * start + num_new * (num_new + 1) // 2
+            context += start + num_new
+        return self._seconds(num_requests, num_tokens, num_samples, pairs, context)
+
+    def _seconds(self, num_requests: int, num_tokens: int, num_samples: int, pairs: int, context: int) -> float:
+        model = self.model
+        linear = model.layer_parameters * num_tokens + model.head_parameters * num_samples
+        attention = 2 * model.num_layers * model.num_heads * model.head_dim * pairs
+        weights = (model.layer_parameters + model.head_parameters) * model.weight_bytes_each
+        moved = weights + model.kv_token_bytes * (context + num_tokens)
+        computing_s, reading_s = 2 * (linear + attention) / self.flops, moved / self.bytes_per_s
+        return max(computing_s, reading_s) + self.iteration_s + self.request_s * num_requests
+
+
+class RooflineExecutor:
+    """Lets an iteration's time pass and returns a forced token for each request that samples. Satisfies ``Executor``.
+
+    Args:
+        roofline: how long an iteration takes.
+        clock: whose time passes.
+        max_context: tokens that a request may have in all.
+    """
+
+    vocab_size = VOCAB_SIZE
+
+    def __init__(self, roofline: Roofline, clock: VirtualClock, *, max_context: int) -> None:
+        self.max_context = max_context
+        self._roofline = roofline
+        self._clock = clock
+
+    def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
+        """The forced tokens, after the iteration's time."""
+        chunks = [(entry.start, len(entry.token_ids), entry.samples) for entry in batch]
+        self._clock.sleep(self._roofline.seconds(chunks))
+        return [FORCED_TOKEN if entry.samples else None for entry in batch]

@@ -1,0 +1,128 @@
+"""From options to a simulated experiment; everything that can be refused is refused here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fastswitch.engine.experiment import Experiment
+from fastswitch.engine.link import EmulatedLink
+from fastswitch.engine.options import SimulateOptions
+from fastswitch.engine.runs import SIMULATED_RUNS, choose_runs
+from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
+from fastswitch.engine.simulator.simulated_bed import SimulatedBed
+from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.usage import UsageError, check_writable
+from fastswitch.engine.workloads import (
+    ArrivalPlan,
+    Workload,
+    plan_arrivals,
+    read_workload,
+    select,
+    synthetic_workload,
+)
+from fastswitch.kernels import TransferCosts
+
+__all__ = ["prepare_simulation"]
+
+CALL_US = 10.0  # to issue one copy: about 10 us, by a digest of the paper
+CONVERSATIONS = 200  # synthetic ones
+MIN_TURNS = 3
+RATE = 1.0  # conversations a second: the paper's
+THINK_S = 10.0  # ours
+BYTES_PER_TOKEN = 4  # of text: about what tokenizers make of English
+
+
+def prepare_simulation(options: SimulateOptions) -> Experiment:
+    """Find the setup, read and choose the workload, plan the arrivals.
+
+    Raises:
+        UsageError: an option is of no use.
+        WorkloadError: the workload is.
+    """
+    setup = find_setup(options.setup)
+    runs = choose_runs(options.runs, SIMULATED_RUNS)
+    for path in (options.json, options.plot):
+        check_writable(path)
+    assumed = Assumptions(
+        flops_share=options.compute_share,
+        memory_share=options.memory_share,
+        link_share=options.link_share,
+        iteration_s=options.iteration_ms * 1e-3,
+        call_s=(CALL_US if options.call_us is None else options.call_us) * 1e-6,
+    )
+    workload = _workload(options)
+    device_blocks, host_blocks = _pools(options, setup, workload)
+    spec = EngineSpec(
+        layout=setup.model.kv_layout(options.block_size),
+        device_blocks=device_blocks,
+        host_blocks=host_blocks,
+        growth_blocks=options.growth_blocks,
+        policy=options.policy_with(setup.frequency),
+        check=options.check,
+    )
+    bed = SimulatedBed.of(setup, assumed, spec, _link(options, setup, assumed))
+    return Experiment(options.command, bed, workload, _plan(options, workload), runs)
+
+
+def _workload(options: SimulateOptions) -> Workload:
+    if options.workload == "synthetic":
+        drawn = synthetic_workload(
+            seed=options.seed,
+            conversations=options.conversations or CONVERSATIONS,
+            min_turns=options.min_turns or MIN_TURNS,
+        )
+        return select(drawn, scale=1.0 if options.scale is None else options.scale, seed=options.seed)
+    return select(
+        read_workload(Path(options.workload), encode=_stand_in_tokens, seed=options.seed),
+        conversations=options.conversations,
+        min_turns=options.min_turns,
+        scale=1.0 if options.scale is None else options.scale,
+        seed=options.seed,
+    )
+
+
+def _stand_in_tokens(text: str) -> list[int]:
+    return list(text.encode()[::BYTES_PER_TOKEN])
+
+
+def _plan(options: SimulateOptions, workload: Workload) -> ArrivalPlan:
+    """Recorded times as they are; elsewhere the paper's rate, and our think time."""
+    rate = options.rate if options.rate is not None or workload.records_arrivals else RATE
+    think_s = options.think if options.think is not None or workload.records_gaps else THINK_S
+    time_scale = 1.0 if options.time_scale is None else options.time_scale
+    return plan_arrivals(
+        workload,
+        rate=rate,
+        arrival=options.arrival,
+        think_s=think_s,
+        time_scale=time_scale,
+        seed=options.seed,
+    )
+
+
+def _pools(options: SimulateOptions, setup: Setup, workload: Workload) -> tuple[int, int]:
+    size = options.block_size
+    device_tokens = setup.device_tokens if options.device_tokens is None else options.device_tokens
+    host_tokens = setup.host_tokens if options.host_tokens is None else options.host_tokens
+    longest = -(-workload.max_context // size)
+    if device_tokens // size < longest:
+        raise UsageError(
+            f"the device pool of {device_tokens} tokens holds {device_tokens // size} blocks of {size}, the longest "
+            f"conversation ({workload.max_context} tokens) needs {longest}: give --device-tokens at least "
+            f"{longest * size}, or lower --scale"
+        )
+    if host_tokens < size:
+        raise UsageError(f"--host-tokens {host_tokens} is less than one block of {size} tokens")
+    return device_tokens // size, host_tokens // size
+
+
+def _link(options: SimulateOptions, setup: Setup, assumed: Assumptions) -> EmulatedLink | TransferCosts:
+    if options.calibration is None:
+        return setup.link(assumed, options.link_gbps)
+    try:
+        return TransferCosts.from_json(json.loads(options.calibration.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"cannot read {options.calibration}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{options.calibration} is not what fastswitch calibrate --json writes: {error}") from None

@@ -1,0 +1,118 @@
+"""A setup that exists as numbers alone: the engine's own scheduler, manager and step loop on a virtual clock.
+
+Ours. Clock, executor and swaps are virtual, and nothing else is; so a simulated run takes the decisions that the engine
+would take, and the same arguments always give the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from fastswitch.engine.adaptive import AdaptiveSwap
+from fastswitch.engine.clock import VirtualClock
+from fastswitch.engine.engine import Engine
+from fastswitch.engine.environment import environment
+from fastswitch.engine.link import EmulatedLink
+from fastswitch.engine.runs import FREE, RunSpec
+from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, FreeCosts, LinkCosts
+from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor
+from fastswitch.engine.simulator.setup import Assumptions, Setup
+from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
+from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.workloads import Workload
+from fastswitch.kernels import TransferCosts
+from fastswitch.memory import KVLayout
+
+__all__ = ["SimulatedBed"]
+
+DECODE_BATCH = 8  # of the seconds of work, as where they are measured
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedBed:
+    """Satisfies ``Testbed``; a value, so that a process of its own may serve a run.
+
+    Attributes:
+        title: what is simulated, for people.
+        facts: of the JSON: the setup, with sources.
+        assumed: what nobody states.
+        spec: what the runs share.
+        roofline: how long an iteration takes.
+        link: how long a job's copies take: by a link's formulas, or as a machine was calibrated.
+    """
+
+    title: str
+    facts: Mapping[str, Any]
+    assumed: Mapping[str, Any]
+    spec: EngineSpec
+    roofline: Roofline
+    link: EmulatedLink | TransferCosts
+
+    @classmethod
+    def of(
+        cls, setup: Setup, assumed: Assumptions, spec: EngineSpec, link: EmulatedLink | TransferCosts
+    ) -> SimulatedBed:
+        """A setup by its data sheets."""
+        title = f"{setup.model.title} on {setup.hardware.title}"
+        return cls(title, setup.as_json(), asdict(assumed), spec, setup.roofline(assumed), link)
+
+    @contextmanager
+    def engine(self, run: RunSpec) -> Iterator[Engine]:
+        """A fresh engine at second 0."""
+        spec, clock = self.spec, VirtualClock()
+        layout = replace(spec.layout, order=run.order)
+        swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
+        swaps = swaps_class(clock, self._costs(run, layout), layout.block_bytes)
+        adaptive = AdaptiveSwap() if run.asynchronous else None
+        executor = RooflineExecutor(self.roofline, clock, max_context=spec.device_blocks * layout.block_size)
+        try:
+            yield Engine(executor, spec.scheduler(run), spec.manager(run), swaps, clock=clock, adaptive=adaptive)
+        finally:
+            swaps.close()
+
+    def prompt_tokens(self, workload: Workload, conversation: int, turn: int) -> Sequence[int]:
+        """As many tokens as the turn has; which ones does not matter."""
+        return range(workload.conversations[conversation].turns[turn].input_tokens)
+
+    def work_s(self, workload: Workload) -> float:
+        """By the roofline: a prompt of the mean input at a time, decodes by eight at the mean context."""
+        mean_input = max(1, round(workload.input_tokens / workload.num_turns))
+        mean_context = max(1, round((workload.input_tokens + workload.output_tokens) / len(workload) / 2))
+        prefill_s = self.roofline.seconds([(0, mean_input, True)]) / mean_input
+        decode_s = self.roofline.seconds([(mean_context, 1, True)] * DECODE_BATCH) / DECODE_BATCH
+        return workload.input_tokens * prefill_s + workload.output_tokens * decode_s
+
+    def environment(self) -> Mapping[str, Any]:
+        """Of the machine that simulates."""
+        return environment(torch.device("cpu"))
+
+    def as_json(self) -> Mapping[str, Any]:
+        """What was simulated, from which numbers."""
+        link = {"calibrated": self.link.as_json()} if isinstance(self.link, TransferCosts) else asdict(self.link)
+        return {"simulated": True, "setup": dict(self.facts), "assumed": dict(self.assumed), "link": link}
+
+    def head(self) -> str:
+        """What was simulated, from which numbers."""
+        flops, reads = self.roofline.flops / 1e12, self.roofline.bytes_per_s / 1e9
+        besides = self.roofline.iteration_s * 1e3
+        if isinstance(self.link, TransferCosts):
+            linked = f"copies as calibrated on {self.link.machine['device']}"
+        else:
+            linked = f"link {self.link.gbps:.3g} GB/s, {self.link.call_us:g} us a call"
+        return (
+            f"simulated, nothing was run: {self.title}, at {flops:.4g} TFLOP/s, {reads:.4g} GB/s, an iteration "
+            f"{besides:g} ms besides | {linked}"
+        )
+
+    def _costs(self, run: RunSpec, layout: KVLayout) -> CopyCosts:
+        if run.way in (None, FREE):
+            return FreeCosts()
+        assert run.way is not None
+        if isinstance(self.link, TransferCosts):
+            return CalibratedCosts(self.link, layout, run.way)
+        return LinkCosts(self.link, layout, run.way)
