@@ -137,8 +137,9 @@ class Switcher:
 
     def _observe(self) -> None:
         """Tell the adaptive rule of copies that are over; never waits for one."""
-        over = [r for r in self._unobserved if r.copy_done is None or r.copy_done.query()]
-        self._unobserved = [r for r in self._unobserved if r not in over]
-        for report in over:
-            if self.adaptive is not None and report.copy_done is not None:
+        reports, self._unobserved = self._unobserved, []
+        for report in reports:
+            if report.copy_done is not None and not report.copy_done.query():
+                self._unobserved.append(report)
+            elif self.adaptive is not None and report.copy_done is not None:
                 self.adaptive.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)

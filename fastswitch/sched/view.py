@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["PoolView", "RequestState", "RequestView"]
+__all__ = ["PoolView", "RequestState", "RequestView", "Room"]
 
 
 class RequestState(enum.Enum):
@@ -89,9 +89,29 @@ class RequestView(Protocol):
         """Whether it came in and has not made a productive step since: it may not leave."""
 
 
+class Room(Protocol):
+    """Blocks by what can be done with them. Each is asked for at most once in a decision, and only if it counts."""
+
+    @property
+    def free(self) -> int:
+        """Device blocks that nobody holds."""
+
+    @property
+    def clean(self) -> int:
+        """Device blocks of evicted requests whose host copy is valid: free for the asking."""
+
+    @property
+    def vacating(self) -> int:
+        """Device blocks that become clean when the swap-outs under way land."""
+
+    @property
+    def host_free(self) -> int:
+        """Host blocks that swap-outs can have: nobody's, or held by residents and others who may lose them."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """Blocks by what can be done with them.
+    """A `Room` as a value.
 
     Attributes:
         free: device blocks that nobody holds.

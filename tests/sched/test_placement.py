@@ -9,9 +9,11 @@ from fastswitch.sched import (
     FCFS,
     Eviction,
     EvictionWay,
+    Insiders,
     PoolView,
     PrefillFirst,
     PriorityTrace,
+    Ranking,
     Recompute,
     RequestState,
     Scheduler,
@@ -274,7 +276,8 @@ def decide(requests, room):
     ranker = PriorityTrace(None)
     ranked = ranker.order([r for r in requests if r.idle_since is None])
     resting = sorted((r for r in requests if r.idle_since is not None), key=lambda r: -r.idle_since)
-    residency = Residency(ranked, resting, room, ranker.may_preempt, SwapOut())
+    ranking = Ranking.of(ranked, resting)
+    residency = Residency(ranking, Insiders.of(ranking), room, ranker.may_preempt, SwapOut())
     return residency, residency.decide(), ranked, resting
 
 
@@ -301,6 +304,7 @@ def test_placement_keeps_its_rules(situation):
     assert len(gone) == len(victims)
     wanting = [r for r in ranked if r.state in (RequestState.WAITING, RequestState.SWAPPED, RequestState.SWAPPING_OUT)]
     assert sorted(r.request_id for r in wanting) == sorted([*(r.request_id for r in started), *placement.unplaced])
+    assert placement.leaves_waiting == bool(placement.unplaced)
     for ids in (placement.swap_ins, placement.admissions, placement.unplaced):
         assert all(rank[a] < rank[b] for a, b in pairwise(ids))
 
