@@ -134,6 +134,11 @@ class Request:
         return self.kv.dirty_blocks(self.request_id)
 
     @property
+    def missing_blocks(self) -> int:
+        """Blocks that its return would have to copy."""
+        return self.kv.missing_blocks(self.request_id)
+
+    @property
     def host_blocks(self) -> int:
         """Host blocks that it holds."""
         return self.kv.host_blocks(self.request_id)

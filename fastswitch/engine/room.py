@@ -1,4 +1,4 @@
-"""The manager's blocks as a scheduler asks for them.
+"""The manager's blocks, and the link's time, as a scheduler asks for them.
 
 Ours. Each kind is counted when it is asked for: what swap-outs can have on the host, which takes a look at every copy
 there, only when somebody is evicted.
@@ -6,7 +6,8 @@ there, only when somebody is evicted.
 
 from __future__ import annotations
 
-from fastswitch.memory import KVCacheManager
+from fastswitch.engine.switcher import Switcher
+from fastswitch.memory import SwapDirection
 
 __all__ = ["RoomNow"]
 
@@ -14,10 +15,11 @@ __all__ = ["RoomNow"]
 class RoomNow:
     """What can be had at the moment; satisfies ``sched.Room``."""
 
-    __slots__ = ("_kv",)
+    __slots__ = ("_kv", "_switcher")
 
-    def __init__(self, kv: KVCacheManager) -> None:
-        self._kv = kv
+    def __init__(self, switcher: Switcher) -> None:
+        self._switcher = switcher
+        self._kv = switcher.kv
 
     @property
     def free(self) -> int:
@@ -38,3 +40,8 @@ class RoomNow:
     def host_free(self) -> int:
         """Host blocks that swap-outs can have."""
         return self._kv.num_host_free
+
+    @property
+    def copy_in(self) -> int | None:
+        """Blocks that swap-ins may begin to copy."""
+        return self._switcher.num_blocks_to_begin(SwapDirection.SWAP_IN)

@@ -148,7 +148,7 @@ class StepLoop:
         while True:
             if moved:
                 self._insiders = Insiders.of(self._ranking)
-            self._placement = self._scheduler.place_ranked(self._ranking, self._insiders, RoomNow(self._kv))
+            self._placement = self._scheduler.place_ranked(self._ranking, self._insiders, RoomNow(self._switcher))
             if not self._evict():
                 break
             moved = True
@@ -216,7 +216,7 @@ class StepLoop:
         now = self._clock.now()
         self.executed_iterations += 1
         if self._adaptive is not None:
-            self._adaptive.observe_iteration(now - start)
+            self._adaptive.observe_iteration(now - start, len(ready))
         self._kv.commit_batch([(entry.request_id, entry.start + entry.num_tokens) for entry in batch])
         for request, entry, token in zip(requests, batch, sampled, strict=True):
             self._account(request, entry, token, now)
@@ -248,7 +248,7 @@ class StepLoop:
         self._scheduler.accountant.charge(request, prompt, int(samples))
 
     def _broken_equation(self) -> str:
-        room = RoomNow(self._kv)
+        room = RoomNow(self._switcher)
         order = [self._conversations.request(request_id) for request_id in self._placement.order]
         first = next(request for request in order if request.turn is not None)
         # its own clean blocks are among the clean ones, so it is asked for them again; a resident keeps what it holds

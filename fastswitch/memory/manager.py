@@ -164,6 +164,10 @@ class KVCacheManager:
         """Blocks that an eviction would have to copy to the host now."""
         return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_OUT)) for s in self._roster.of(request_id).segments)
 
+    def missing_blocks(self, request_id: Hashable) -> int:
+        """Blocks that a return would have to copy to the device now."""
+        return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_IN)) for s in self._roster.of(request_id).segments)
+
     def is_resident(self, request_id: Hashable) -> bool:
         """Whether the request's KV is on the device, wanted there, and no copy was begun for it."""
         holder = self._roster.of(request_id)

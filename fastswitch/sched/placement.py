@@ -9,7 +9,8 @@ and blocks that can be had *soon* (a copy out must land first). Rules, learned f
 3. who came in stays until it has made a productive step; an idle one has none to make;
 4. who cannot grow sits out, and the lowest-ranked unprotected resident is evicted, be it the one that cannot grow;
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
-   behind it stay.
+   behind it stay;
+6. so does the first whose return would only stand in the queue for the link: nobody is pushed out for it yet.
 
 So only who is on the device is looked at behind it, however many wait.
 """
@@ -103,6 +104,7 @@ class Residency:
         self._room = room
         self._now = room.free + room.clean
         self._soon = room.vacating
+        self._copy_in = room.copy_in
         self._host_free: int | None = None  # until an eviction asks: it may cost more to know than all the rest
         residents = (*[request for _, request in insiders.active], *insiders.idle)
         self._victims = [request for request in residents if _may_leave(request)]  # the next victim is the last
@@ -165,7 +167,7 @@ class Residency:
 
     def _bring_in(self, request: RequestView) -> None:
         need = request.blocks_needed + request.device_blocks  # its own clean blocks are part of the room
-        if not self._make_room(request, need):
+        if not (self._may_copy(request) and self._make_room(request, need)):
             self._blocked = True
         elif not self._claim(need):
             self._passed_over.append(request.request_id)
@@ -173,6 +175,15 @@ class Residency:
             self._swap_ins.append(request.request_id)
         else:
             self._admissions.append(request.request_id)
+
+    def _may_copy(self, request: RequestView) -> bool:
+        """Whether the link has time for the request's return, if it needs any; then that is promised to it."""
+        if self._copy_in is None or request.state is not RequestState.SWAPPED or not request.missing_blocks:
+            return True
+        if self._copy_in <= 0:
+            return False
+        self._copy_in -= request.missing_blocks
+        return True
 
     def _expect_back(self, request: RequestView) -> None:
         """Its rank rose while it is copied out: nobody below takes the blocks that it leaves and will want again."""

@@ -73,6 +73,10 @@ class RequestView(Protocol):
         """Blocks that its eviction would have to copy."""
 
     @property
+    def missing_blocks(self) -> int:
+        """Blocks that its return would have to copy."""
+
+    @property
     def host_blocks(self) -> int:
         """Host blocks that it holds; while it is resident they count as room for others' swap-outs, not for its own."""
 
@@ -108,6 +112,10 @@ class Room(Protocol):
     def host_free(self) -> int:
         """Host blocks that swap-outs can have: nobody's, or held by residents and others who may lose them."""
 
+    @property
+    def copy_in(self) -> int | None:
+        """Blocks that returns may begin to copy: more would only stand in the queue. None: any number."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
@@ -118,9 +126,11 @@ class PoolView:
         clean: device blocks of evicted requests whose host copy is valid: free for the asking.
         vacating: device blocks that become clean when the swap-outs under way land.
         host_free: host blocks that swap-outs can have: nobody's, or held by residents and others who may lose them.
+        copy_in: blocks that returns may begin to copy; None: any number.
     """
 
     free: int
     clean: int
     vacating: int
     host_free: int
+    copy_in: int | None = None
