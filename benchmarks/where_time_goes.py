@@ -180,7 +180,7 @@ def print_report(found: Sequence[Account], console: Console) -> None:
         f"fastswitch takes {run.seconds - free.seconds:.1f} s longer than free_switch ({free.seconds:.0f} s): stall "
         f"{run.stall_s:.1f} s; requests away {run.away_s - free.away_s:.1f} s (in request-seconds: queued "
         f"{run.queued_s:.0f}, copied {run.copied_s:.0f}, unseen {run.unseen_s:.0f}, waiting for room "
-        f"{run.vacating_s:.0f}, beside {run.mean_requests:.1f} requests); full host {run.seconds - roomy.seconds:.1f} s",
+        f"{run.vacating_s:.0f}, beside {run.mean_requests:.1f}); full host {run.seconds - roomy.seconds:.1f} s",
         highlight=False,
     )
 

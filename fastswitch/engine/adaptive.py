@@ -4,9 +4,9 @@ Paper: FastSwitch (arXiv 2411.18424) chooses per iteration between asynchronous 
        activity: with few, short requests waiting and running the bigger batch wins.
 Ours:  both rules, and that the first holds for swap-outs too.
 
-1. *Wait* when it costs less. A landing is seen at the next iteration, so overlapping costs the request that comes in, or
-   that waits for the room, an iteration; waiting costs everybody who is ready the copy, with all that is queued before
-   it. So wait when (ready requests + 1) x copy <= iteration.
+1. *Wait* when it costs less. A landing is seen at the next iteration, so overlapping costs the request that comes in,
+   or that waits for the room, an iteration; waiting costs everybody who is ready the copy, with all that is queued
+   before it. So wait when (ready requests + 1) x copy <= iteration.
 2. *Pace*: begin no more swap-ins than the link carries during an iteration. One that would only stand in the queue
    needs no room yet, and whoever it would push out runs on meanwhile.
 
