@@ -163,6 +163,9 @@ def _check_request(kv: KVCacheManager, request: Request) -> None:
         f"{name}: {committed} tokens, {request.high_water} made"
     )
     assert request.num_tokens == len(request.tokens), f"{name}: {request.num_tokens} != {len(request.tokens)} tokens"
+    if state is RequestState.RUNNING:
+        room = request.device_blocks * kv.block_size
+        assert request.room == room, f"{name}: reckons with room for {request.room} tokens, has {room}"
     moving = state in (RequestState.SWAPPING_IN, RequestState.SWAPPING_OUT)
     assert moving == (request.job is not None), f"{name}: job {request.job}"
     resident = state in (RequestState.RUNNING, RequestState.IDLE, RequestState.WAITING)

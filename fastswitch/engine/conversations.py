@@ -53,6 +53,11 @@ class Conversations:
         """An unfinished request by its id."""
         return self._requests[request_id]
 
+    def of(self, request_ids: Iterable[int]) -> list[Request]:
+        """Unfinished requests by their ids, in that order."""
+        requests = self._requests
+        return [requests[request_id] for request_id in request_ids]
+
     def turn(self, turn_id: int) -> Turn:
         """A turn by its id, ended ones included.
 
@@ -205,7 +210,9 @@ class Conversations:
         request.left_device = False
         self._kv.start_turn(request.request_id)
         if request.state is RequestState.IDLE:
-            request.state = RequestState.RUNNING if request.device_blocks else RequestState.WAITING
+            request.state = RequestState.WAITING
+            if request.device_blocks:
+                request.run()
         self.rank_anew()
 
     def _check(self, request: Request | None, tokens: Sequence[int], max_new_tokens: int) -> None:

@@ -54,7 +54,7 @@ class Request:
     Attributes:
         tokens: history, prompt and generated tokens; the newest one has no KV yet.
         num_tokens: how many those are.
-        room: tokens that it has device room for, kept up to date while it runs.
+        room: tokens that it has device room for, while it runs; ``take_stock`` looks.
         turn: the turn that is computed now; None while idle.
         queued: turns that arrived before the current one ended.
         job: the copy under way.
@@ -88,6 +88,15 @@ class Request:
     charged: int = 0
     turn_ended: float = 0.0
     ending: bool = False
+
+    def run(self) -> None:
+        """It is on the device, with something to compute."""
+        self.state = RequestState.RUNNING
+        self.take_stock()
+
+    def take_stock(self) -> None:
+        """Look at the device room that it has: after each change of it, while it runs."""
+        self.room = self.device_blocks * self.kv.block_size
 
     def start(self, turn: Turn) -> None:
         """Take up a turn: its prompt joins the history, and its answer as it grows."""
@@ -153,4 +162,6 @@ class Request:
         """Blocks that it lacks for all its known tokens; 0 while it has nothing to compute."""
         if self.turn is None:
             return 0
+        if self.state is RequestState.RUNNING:  # asked about all the time, so the manager is not
+            return max(0, -((self.room - self.num_tokens) // self.kv.block_size))
         return max(0, -(-self.num_tokens // self.kv.block_size) - self.kv.device_blocks(self.request_id))

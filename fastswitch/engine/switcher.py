@@ -57,7 +57,7 @@ class Switcher:
                 self._swap_in(request)
             else:
                 self.kv.grow(request.request_id, request.num_tokens)
-                request.state = RequestState.RUNNING
+                request.run()
         except OutOfBlocksError:
             return False
         request.protected = True
@@ -99,7 +99,7 @@ class Switcher:
     def _swap_in(self, request: Request) -> None:
         job = self.kv.begin_swap_in(request.request_id, request.num_tokens)
         if job is None:
-            request.state = RequestState.RUNNING
+            request.run()
             return
         request.state = RequestState.SWAPPING_IN
         self._submit(request, job)
@@ -137,8 +137,10 @@ class Switcher:
             self.drop(request)
         elif job.direction is SwapDirection.SWAP_OUT:
             request.state = RequestState.SWAPPED
+        elif request.turn is not None:
+            request.run()
         else:
-            request.state = RequestState.RUNNING if request.turn is not None else RequestState.IDLE
+            request.state = RequestState.IDLE
 
     def _observe(self) -> None:
         """Tell the adaptive rule of copies that are over; never waits for one."""

@@ -260,11 +260,13 @@ class KVCacheManager:
             ValueError: as `commit` does; the pairs in front of the wrong one are committed.
         """
         assert self._thread.is_current(), WRONG_THREAD
+        holders, extend_valid = self._roster.holders, self.device.extend_valid
         for request_id, num_tokens in lengths:
-            holder = self._roster.expect(request_id, resident=True)
-            own = holder.segments[-1].segment_id
+            holder = holders[request_id]
+            if holder.job is not None or not holder.resident:
+                self._roster.expect(request_id, resident=True)  # which says what is wrong
             own_tokens = index(num_tokens) - (holder.shared_len if len(holder.segments) > 1 else 0)
-            if not self.device.extend_valid(own, own_tokens):
+            if not extend_valid(holder.segments[-1].segment_id, own_tokens):
                 before, room = _valid_len(self.device, holder), _num_blocks(self.device, holder) * self.block_size
                 raise ValueError(
                     f"num_tokens must be in [{before}, {room}], what it has and has room for, got {_count(num_tokens)}"

@@ -152,7 +152,7 @@ class Reclaimer:
             return "idle"
         # Of a sealed segment no part may go: what lies behind it would be of no use.
         tail = segment.num_tokens is None and num_blocks >= self._min_tail
-        return "tails" if tail and self._position(segment)[0] > rank else None
+        return "tails" if tail and (rank < 0 or self._position(segment)[0] > rank) else None
 
     def _is_redundant(self, segment: Segment) -> bool:
         """Whether the device has all of it and keeps it: every holder is settled there, or a swap-out has failed."""

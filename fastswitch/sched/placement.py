@@ -124,7 +124,8 @@ class Residency:
         O(n) when nobody is pushed out, else O(n x victims).
         """
         for position, request in self._insiders.active:
-            self._bring_in_up_to(position)
+            if not self._blocked:
+                self._bring_in_up_to(position)
             if not self._blocked:
                 self._num_walked = position + 1
             if request.request_id in self._evicted:
@@ -155,7 +156,7 @@ class Residency:
     def _grow(self, request: RequestView) -> None:
         need = request.blocks_needed
         found = not need or self._make_room(request, need)
-        if not (found and self._claim(need)):
+        if need and not (found and self._claim(need)):
             self._sitting_out.append(request.request_id)
         if not found:
             self._blocked = True
@@ -234,6 +235,6 @@ class Residency:
 
 
 def _may_leave(request: RequestView) -> bool:
-    resident = request.state in (RequestState.RUNNING, RequestState.IDLE)
-    protected = request.protected and request.idle_since is None
-    return resident and not protected and request.device_blocks > 0
+    if request.protected and request.idle_since is None:
+        return False
+    return request.state is RequestState.RUNNING or (request.state is RequestState.IDLE and request.device_blocks > 0)

@@ -366,6 +366,25 @@ def test_a_victim_that_the_host_cannot_take_is_recomputed():
     check_answers([engine.turn(second)])
 
 
+@pytest.mark.parametrize(
+    ("tokens", "first"),
+    [(range(2**31 - 1, 2**31 + 2), 2**31), (range(3, -2, -1), -1), ((7, -5, 2**31), -5), ([2**40, 1], 2**40)],
+)
+def test_the_first_token_outside_the_vocabulary_is_named(tokens, first):
+    with pytest.raises(ValueError, match=rf"got {first}$"):
+        make_engine().submit(tokens, 1)
+
+
+def test_prompts_that_cannot_change_are_kept_and_others_copied():
+    engine = make_engine(device_blocks=16)
+    for prompt in (range(3), (1, 2)):
+        assert engine.turn(engine.submit(prompt, 1)).prompt is prompt
+    mine = [1, 2]
+    turn = engine.turn(engine.submit(mine, 1))
+    mine.append(3)
+    assert turn.prompt == [1, 2]
+
+
 @pytest.mark.parametrize("token", [-1, 2**31])
 def test_a_token_outside_the_vocabulary_is_refused(token):
     engine = make_engine()
