@@ -1,0 +1,79 @@
+"""The whole simulator against a queue that was solved a century ago.
+
+Conversations of one turn and one token arrive at random and fit the pool one at a time, so each is served alone, for
+exactly a second: an M/D/1 queue. Pollaczek and Khinchine: at a load of rho, requests wait rho / (2 (1 - rho)) seconds on
+average. Lindley: each waits for max(0, the wait of the one before + its service - the gap between them), exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fastswitch.engine.replay import Replay
+from fastswitch.engine.runs import SIMULATED_RUNS
+from fastswitch.engine.workloads import plan_arrivals
+from tests.engine.simulator.small_bed import make_bed, make_plan, make_workload
+
+# load |-> mean wait in seconds: 0.3 / 1.4, 0.6 / 0.8, 0.8 / 0.4
+MEAN_WAITS = {0.3: 0.214286, 0.6: 0.75, 0.8: 2.0}
+
+
+def one_token_each(num_requests):
+    return make_workload(*[[(3, 1)]] * num_requests)
+
+
+def served_one_at_a_time(workload, plan, run="free_switch"):
+    """Arrivals and waits, from arrival to the start of service, in order of arrival."""
+    bed = make_bed(device_blocks=1, policy="fcfs")  # a prompt of 3 tokens and its answer fill the only block
+    with bed.engine(SIMULATED_RUNS[run]) as engine:
+        replay = Replay(engine, workload, plan, lambda _conversation, _turn: (0, 0, 0))
+        replay.run()
+    turns = [replay.turns[index, 0] for index in range(len(workload))]
+    arrivals = np.array([turn.arrival for turn in turns])
+    return arrivals, np.array([turn.token_times[0] for turn in turns]) - 1.0 - arrivals
+
+
+def lindley(arrivals):
+    waits = [0.0]
+    for gap in np.diff(arrivals):
+        waits.append(max(0.0, waits[-1] + 1.0 - gap))
+    return np.array(waits)
+
+
+def opposite_starts(load, num_requests, seed):
+    """Two Poisson processes, one with long gaps where the other has short ones: their mean varies less than either."""
+    drawn = np.random.default_rng(seed).random(num_requests)
+    return [np.cumsum(-np.log(shares) / load).tolist() for shares in (drawn, 1.0 - drawn)]
+
+
+@pytest.mark.parametrize("run", ["free_switch", "recompute", "vllm_0_3", "fastswitch"])
+@pytest.mark.parametrize("load", MEAN_WAITS)
+def test_every_request_waits_exactly_as_lindley_has_it(load, run):
+    workload = one_token_each(600)
+    arrivals, waits = served_one_at_a_time(workload, plan_arrivals(workload, rate=load, seed=1), run)
+    assert np.abs(waits - lindley(arrivals)).max() < 1e-9
+    assert waits.max() > 0.5
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6])
+def test_the_mean_wait_is_that_of_pollaczek_and_khinchine(load):
+    # Over seeds the mean of these two times 12,000 requests has a standard deviation of 1.8 % (0.3) and 2.1 % (0.6).
+    workload = one_token_each(12_000)
+    waits = [
+        served_one_at_a_time(workload, make_plan(workload, starts))[1] for starts in opposite_starts(load, 12_000, 0)
+    ]
+    assert np.mean(waits) == pytest.approx(MEAN_WAITS[load], rel=0.03)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("load", MEAN_WAITS)
+def test_the_mean_wait_of_many_is_that_of_pollaczek_and_khinchine(load):
+    # Over seeds the mean of these 300,000 requests has a standard deviation of 0.5 % (0.3), 0.7 % (0.6), 1.4 % (0.8).
+    means = []
+    for seed in range(3):
+        workload = one_token_each(100_000)
+        arrivals, waits = served_one_at_a_time(workload, plan_arrivals(workload, rate=load, seed=seed))
+        assert np.abs(waits - lindley(arrivals)).max() < 1e-9
+        means.append(waits.mean())
+    assert np.mean(means) == pytest.approx(MEAN_WAITS[load], rel=0.03), means
