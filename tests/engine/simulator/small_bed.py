@@ -54,7 +54,9 @@ def make_bed(
     check=False,
 ):
     policy = Policy(policy, "random", frequency, "prefill-first", token_budget, "swap-out", seed)
-    layout = KVLayout(1, 1, 1, block_size, "bfloat16") if roofline.model is TINY else roofline.model.kv_layout(block_size)
+    layout = (
+        KVLayout(1, 1, 1, block_size, "bfloat16") if roofline.model is TINY else roofline.model.kv_layout(block_size)
+    )
     spec = EngineSpec(layout, device_blocks, host_blocks, growth_blocks, policy, check)
     return SimulatedBed("made up", {}, {}, spec, roofline, link)
 
