@@ -21,7 +21,7 @@ from fastswitch.engine.workloads import (
     TurnTiming,
     Workload,
 )
-from fastswitch.memory import KVLayout, SwapDirection, SwapJob
+from fastswitch.memory import SwapDirection, SwapJob
 
 OUT, IN = SwapDirection.SWAP_OUT, SwapDirection.SWAP_IN
 
@@ -54,10 +54,7 @@ def make_bed(
     check=False,
 ):
     policy = Policy(policy, "random", frequency, "prefill-first", token_budget, "swap-out", seed)
-    layout = (
-        KVLayout(1, 1, 1, block_size, "bfloat16") if roofline.model is TINY else roofline.model.kv_layout(block_size)
-    )
-    spec = EngineSpec(layout, device_blocks, host_blocks, growth_blocks, policy, check)
+    spec = EngineSpec(roofline.model.kv_layout(block_size), device_blocks, host_blocks, growth_blocks, policy, check)
     return SimulatedBed("made up", {}, {}, spec, roofline, link)
 
 

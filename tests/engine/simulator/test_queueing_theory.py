@@ -1,8 +1,8 @@
 """The whole simulator against a queue that was solved a century ago.
 
 Conversations of one turn and one token arrive at random and fit the pool one at a time, so each is served alone, for
-exactly a second: an M/D/1 queue. Pollaczek and Khinchine: at a load of rho, requests wait rho / (2 (1 - rho)) seconds on
-average. Lindley: each waits for max(0, the wait of the one before + its service - the gap between them), exactly.
+exactly a second: an M/D/1 queue. Pollaczek and Khinchine: at a load of rho, requests wait rho / (2 (1 - rho)) seconds
+on average. Lindley: each waits for max(0, the wait of the one before + its service - the gap between them), exactly.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def mean_wait(load, arrivals, waits, num_gaps=40):
     """The mean of the waits, less what chance has put into these very arrivals.
 
     Spitzer: the mean wait is the sum over k of E[max(0, k services - k gaps)] / k. Each of its terms has an exact mean
-    and one in this sample; the waits' mean is off by nearly as much as the sum of the first terms is. What is subtracted
-    depends on the arrivals alone and is 0 on average, so a wrong wait stays as wrong as it was.
+    and one in this sample; the waits' mean is off by nearly as much as the sum of the first terms is. What is taken
+    off depends on the arrivals alone and is 0 on average, so a wrong wait stays as wrong as it was.
     """
     mean = waits.mean()
     for k in range(1, num_gaps + 1):
@@ -86,11 +86,8 @@ def test_the_mean_wait_is_that_of_pollaczek_and_khinchine(load):
 @pytest.mark.long
 @pytest.mark.parametrize("load", MEAN_WAITS)
 def test_the_mean_wait_of_many_is_that_of_pollaczek_and_khinchine(load):
-    # Over seeds the plain mean of these 300,000 has a standard deviation of 0.5 % (0.3), 0.7 % (0.6), 1.4 % (0.8).
-    means = []
-    for seed in range(3):
-        workload = one_token_each(100_000)
-        arrivals, waits = served_one_at_a_time(workload, plan_arrivals(workload, rate=load, seed=seed))
-        assert np.abs(waits - lindley(arrivals)).max() < 1e-9
-        means.append(waits.mean())
-    assert np.mean(means) == pytest.approx(MEAN_WAITS[load], rel=0.03), means
+    # Over seeds this has a standard deviation of 0.3 % (0.3), 0.4 % (0.6), 0.8 % (0.8); a plain mean, 1.1, 1.6, 2.3 %.
+    workload = one_token_each(80_000)
+    arrivals, waits = served_one_at_a_time(workload, plan_arrivals(workload, rate=load, seed=0))
+    assert np.abs(waits - lindley(arrivals)).max() < 1e-9
+    assert mean_wait(load, arrivals, waits, num_gaps=120) == pytest.approx(MEAN_WAITS[load], rel=0.03)
