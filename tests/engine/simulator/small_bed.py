@@ -7,10 +7,12 @@ from itertools import count
 
 import numpy as np
 
+from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.engine.clock import VirtualClock
-from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.policy import Policy
+from fastswitch.engine.replay import Replay
+from fastswitch.engine.runs import SIMULATED_RUNS
 from fastswitch.engine.simulator import ModelShape, Roofline, SimulatedBed
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.workloads import (
@@ -78,13 +80,20 @@ def make_plan(workload, starts, think_s=1.0):
     return ArrivalPlan(tuple(map(ConversationTiming, starts, waits)), None, think_s)
 
 
-def make_experiment(bed, workload, plan, runs):
-    return Experiment("made", bed, workload, plan, list(runs))
+class Served:
+    """One run over a workload, with what its engine was asked and what it says afterwards."""
 
-
-def token_times(served):
-    """(conversation, turn) |-> when each of its tokens came out."""
-    return {key: turn.token_times for key, turn in served.turns.items()}
+    def __init__(self, bed, run, workload, plan):
+        with bed.engine(SIMULATED_RUNS[run]) as engine:
+            checker = InvariantChecker(engine)
+            after_step = lambda _turns_ended: checker.check() if bed.spec.check else None
+            replay = Replay(engine, workload, plan, lambda i, turn: bed.prompt_tokens(workload, i, turn), after_step)
+            replay.run()
+        check_all_free(engine)
+        self.name, self.seconds, self.iterations = run, replay.seconds, engine.executed_iterations
+        self.token_times = {key: turn.token_times for key, turn in replay.turns.items()}
+        self.reports = engine.counts.reports
+        self.switches = engine.counts.as_json(engine.stall_s)
 
 
 _job_ids = count()
