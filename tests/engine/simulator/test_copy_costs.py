@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fastswitch.engine.link import EmulatedLink
@@ -172,6 +174,19 @@ def test_chosen_is_the_cheapest_of_the_table():
     assert_cost(costs.of(make_job(IN, 1, 1)), "batched", 13, 2, 1)
 
 
+@pytest.mark.parametrize(("direction", "host_column"), [(OUT, 1), (IN, 0)])
+def test_calibrated_staged_pays_for_what_is_contiguous_on_the_host(direction, host_column):
+    staged = WayCost(2 * US, (65_536, 131_072), (4 * US, 6 * US))
+    table = TransferCosts({"device": "made up"}, {"device_to_host": {"staged": staged, "per_run": PER_RUN}})
+    runs = np.array([[5, 5, 1], [8, 8, 1]])
+    runs[:, host_column] = [3, 2]  # apart on the device, adjacent on the host, in the other order
+    job = replace(make_job(direction, 1, 1), runs=runs)
+    # on the host one run of 131,072 bytes: 2 + 6, not 2 + 2 x 4; per_run 5 + 2 x 4
+    assert_cost(CalibratedCosts(table, BLOCK_MAJOR, "chosen").of(job), "staged", 8, 1, 2)
+    apart = make_job(direction, 1, 1)
+    assert_cost(CalibratedCosts(table, BLOCK_MAJOR, "staged").of(apart), "staged", 2 + 2 * 4, 1, 2)
+
+
 def test_a_table_of_one_direction_serves_both():
     one = TransferCosts({"device": "cpu"}, {"device_to_host": {"per_run": PER_RUN}})
     costs = CalibratedCosts(one, BLOCK_MAJOR, "per_run")
@@ -180,7 +195,7 @@ def test_a_table_of_one_direction_serves_both():
 
 @pytest.mark.parametrize("way", ["staged", "zero_copy"])
 def test_a_way_that_was_not_measured_is_refused(way):
-    message = f"the calibration has no {way}: it has per_run, batched"
+    message = f"the calibration has no way {way}: it has per_run, batched"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         CalibratedCosts(TABLE, BLOCK_MAJOR, way)
 
@@ -190,7 +205,7 @@ def test_a_way_that_was_measured_in_one_direction_only_is_refused():
         {"device": "made up"},
         {"device_to_host": {"per_run": PER_RUN, "batched": BATCHED}, "host_to_device": {"per_run": PER_RUN}},
     )
-    message = "the calibration has no batched: it has per_run"
+    message = "the calibration has no way batched: it has per_run"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         CalibratedCosts(lame, BLOCK_MAJOR, "batched")
     assert CalibratedCosts(lame, BLOCK_MAJOR, "chosen").of(make_job(OUT, 1, 1)).way == "per_run"
@@ -198,6 +213,6 @@ def test_a_way_that_was_measured_in_one_direction_only_is_refused():
 
 def test_per_block_without_per_run_is_refused():
     table = TransferCosts({"device": "made up"}, {"device_to_host": {"batched": BATCHED}})
-    message = "the calibration has no per_block: it has batched"
+    message = "the calibration has no way per_block: it has batched"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         CalibratedCosts(table, BLOCK_MAJOR, "per_block")
