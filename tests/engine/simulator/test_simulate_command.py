@@ -231,15 +231,15 @@ MISTAKES = {
     "unknown setup": (
         ["--setup", "llama9b-a10"],
         (
-            "--setup must be MODEL-HARDWARE with a model of llama8b, qwen32b, llama70b, llama70b-fp8 and hardware of a10, "
-            "a100, h100, h200, gh200, got 'llama9b-a10'"
+            "--setup must be MODEL-HARDWARE with a model of llama8b, qwen32b, llama70b, llama70b-fp8 and hardware of "
+            "a10, a100, h100, h200, gh200, got 'llama9b-a10'"
         ),
     ),
     "weights that do not fit": (
         ["--setup", "llama70b-a10"],
         (
-            "--setup llama70b-a10: the weights have 141 GB, 90% of the device's memory are 22 GB: take a smaller model or "
-            "a larger device"
+            "--setup llama70b-a10: the weights have 141 GB, 90% of the device's memory are 22 GB: take a smaller model "
+            "or a larger device"
         ),
     ),
     "compute above its peak": (
