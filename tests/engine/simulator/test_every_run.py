@@ -155,3 +155,12 @@ def test_what_comes_in_has_gone_out_before(run):
             assert end <= landed[job.request_id]
         else:
             landed[job.request_id] = max(end, landed.get(job.request_id, 0))
+
+
+@pytest.mark.parametrize("run", [name for name, spec in SIMULATED_RUNS.items() if spec.asynchronous])
+def test_asynchronous_copies_far_shorter_than_an_iteration_are_waited_for(run):
+    workload = make_workload(*[[(4 + index, 6), (2, 3)] for index in range(6)])
+    link = EmulatedLink(call_us=1000, gbps=1)
+    served = Served(make_bed(COMPUTING, link, device_blocks=6), run, workload, make_plan(workload, [0.0] * 6))
+    assert served.switches["swap_outs"] > 5
+    assert served.switches["stall_s"] == pytest.approx(served.switches["copy_s"])
