@@ -5,6 +5,7 @@ The pools are so small that requests push each other out all the time, and the h
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -29,21 +30,8 @@ SLOW_LINK = EmulatedLink(call_us=0.5e6, gbps=64e-9)
 ROOMY, FULL = 500, 9
 
 
-@pytest.fixture
-def batches(monkeypatch):
-    """(start, end, request ids) of each iteration, as the executor saw them."""
-    seen = []
-
-    def recording(roofline, clock, *, max_context):
-        recorder = Recorder(RooflineExecutor(roofline, clock, max_context=max_context), clock)
-        recorder.batches = seen
-        return recorder
-
-    monkeypatch.setattr(simulated_bed, "RooflineExecutor", recording)
-    return seen
-
-
 def serve(run, host_blocks, seed=0):
+    """The workload, how it was served, and (start, end, request ids) of each iteration as the executor saw them."""
     lengths = np.random.default_rng(seed).integers(1, 9, size=(12, 3, 2))
     workload = make_workload(*[[tuple(turn) for turn in turns] for turns in lengths.tolist()])
     bed = make_bed(
@@ -56,7 +44,19 @@ def serve(run, host_blocks, seed=0):
         check=True,
     )
     plan = make_plan(workload, [1.5 * index for index in range(len(workload))], think_s=2.0)
-    return workload, Served(bed, run, workload, plan)
+    recorders = []
+
+    def recording(roofline, clock, *, max_context):
+        recorders.append(Recorder(RooflineExecutor(roofline, clock, max_context=max_context), clock))
+        return recorders[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulated_bed, "RooflineExecutor", recording)
+        served = Served(bed, run, workload, plan)
+    return workload, served, recorders[0].batches
+
+
+served_once = functools.cache(serve)  # several tests look at the same runs
 
 
 def spans(served, direction=None):
@@ -72,7 +72,7 @@ def spans(served, direction=None):
 @pytest.mark.parametrize("host_blocks", [ROOMY, FULL])
 @pytest.mark.parametrize("run", SIMULATED_RUNS)
 def test_each_step_is_checked_and_every_turn_gets_its_tokens(run, host_blocks):
-    workload, served = serve(run, host_blocks)
+    workload, served, _ = served_once(run, host_blocks)
     for conversation in workload.conversations:
         for index, turn in enumerate(conversation.turns):
             times = served.token_times[conversation.index, index]
@@ -87,8 +87,8 @@ def test_each_step_is_checked_and_every_turn_gets_its_tokens(run, host_blocks):
 
 @pytest.mark.parametrize("host_blocks", [ROOMY, FULL])
 @pytest.mark.parametrize("run", SIMULATED_RUNS)
-def test_nobody_is_computed_while_its_kv_is_on_the_way(run, host_blocks, batches):
-    _, served = serve(run, host_blocks)
+def test_nobody_is_computed_while_its_kv_is_on_the_way(run, host_blocks):
+    _, served, batches = served_once(run, host_blocks)
     assert len(batches) == served.iterations
     for submitted, start, done, job in spans(served):
         assert submitted <= start <= done
@@ -101,8 +101,8 @@ def test_nobody_is_computed_while_its_kv_is_on_the_way(run, host_blocks, batches
 
 @pytest.mark.parametrize("host_blocks", [ROOMY, FULL])
 @pytest.mark.parametrize("run", SIMULATED_RUNS)
-def test_one_lane_copies_one_job_at_a_time_and_no_block_is_written_while_it_is_read(run, host_blocks, batches):
-    _, served = serve(run, host_blocks)
+def test_one_lane_copies_one_job_at_a_time_and_no_block_is_written_while_it_is_read(run, host_blocks):
+    _, served, batches = served_once(run, host_blocks)
     asynchronous = SIMULATED_RUNS[run].asynchronous
     for lane in [spans(served, OUT), spans(served, IN)] if asynchronous else [spans(served)]:
         for (_, _, done, _), (_, start, _, _) in itertools.pairwise(lane):
@@ -122,9 +122,9 @@ def blocks_of(job, side):
     return {int(run[side]) + offset for run in job.runs for offset in range(int(run[2]))}
 
 
-def test_asynchronous_copies_overlap_iterations_and_both_lanes_each_other(batches):
+def test_asynchronous_copies_overlap_iterations_and_both_lanes_each_other():
     """Else the checks above would be checks of nothing."""
-    _, served = serve("+async", ROOMY)
+    _, served, batches = served_once("+async", ROOMY)
     jobs = spans(served)
     assert any(start < end and done > begin for begin, end, _ in batches for _, start, done, _ in jobs)
     assert any(start - submitted > 0 for submitted, start, _, _ in jobs)
@@ -137,13 +137,13 @@ def test_asynchronous_copies_overlap_iterations_and_both_lanes_each_other(batche
 
 @pytest.mark.parametrize("run", SIMULATED_RUNS)
 def test_the_same_run_twice_gives_the_same_moments(run):
-    assert serve(run, FULL)[1].token_times == serve(run, FULL)[1].token_times
-    assert serve(run, FULL)[1].token_times != serve(run, FULL, seed=1)[1].token_times
+    assert served_once(run, FULL)[1].token_times == serve(run, FULL)[1].token_times
+    assert served_once(run, FULL)[1].token_times != serve(run, FULL, seed=1)[1].token_times
 
 
 @pytest.mark.parametrize("run", [run for run in SIMULATED_RUNS if run != "recompute"])
 def test_what_comes_in_has_gone_out_before(run):
-    _, served = serve(run, FULL)
+    _, served, _ = served_once(run, FULL)
     switches = served.switches
     assert switches["blocks_in"] <= switches["blocks_out"] or SIMULATED_RUNS[run].reuse
     landed = {}  # request |-> tokens of its KV that have reached the host
