@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from fastswitch.engine.link import STAGE_BYTES, EmulatedLink
 from fastswitch.engine.ways import CHOSEN
 from fastswitch.kernels import TRANSFERS, CopyDirection, TransferCosts
@@ -90,19 +92,19 @@ class CalibratedCosts:
     """
 
     def __init__(self, costs: TransferCosts, layout: KVLayout, way: str) -> None:
-        directions: tuple[CopyDirection, CopyDirection] = ("device_to_host", "host_to_device")
-        known = [
-            each
-            for each in TRANSFERS
-            if all(each in costs.ways.get(of, costs.ways["device_to_host"]) for of in directions)
-        ]
-        # A loop over blocks issues the same calls as one over runs, so the table does not have it.
-        self._ways = _ways(way, known)
-        missing = [each for each in self._ways if _measured_as(each) not in known]
-        if missing:
-            raise ValueError(f"the calibration has no {', '.join(missing)}: it has {', '.join(known)}")
+        self._ways = _ways(way, _measured(costs))
+        reason = self.why_not(costs, way)
+        if reason is not None:
+            raise ValueError(reason)
         self._costs = costs
         self._layout = layout
+
+    @staticmethod
+    def why_not(costs: TransferCosts, way: str) -> str | None:
+        """Why jobs that take this way cannot be costed by the table; None if they can."""
+        known = _measured(costs)
+        possible = _measured_as(way) in known if way != CHOSEN else bool(set(known) & set(CHOICES))
+        return None if possible else f"the calibration has no way {way}: it has {', '.join(known)}"
 
     def of(self, job: SwapJob) -> JobCost:
         """The cheapest of the ways that it may take."""
@@ -117,7 +119,8 @@ class CalibratedCosts:
         runs = job.num_blocks if way == "per_block" else job.num_runs
         num_copies = runs * self._layout.pieces_per_block
         mean_bytes = job.num_blocks * self._layout.block_bytes / num_copies
-        return self._costs.seconds(_measured_as(way), direction, num_copies, mean_bytes)
+        num_host_runs = _host_runs(job) * self._layout.pieces_per_block
+        return self._costs.seconds(_measured_as(way), direction, num_copies, mean_bytes, num_host_runs=num_host_runs)
 
 
 def _ways(way: str, choices: Iterable[str]) -> tuple[str, ...]:
@@ -126,8 +129,25 @@ def _ways(way: str, choices: Iterable[str]) -> tuple[str, ...]:
     return tuple(each for each in choices if each in CHOICES) if way == CHOSEN else (way,)
 
 
+def _measured(costs: TransferCosts) -> list[str]:
+    """The ways that the table has in both directions."""
+    directions: tuple[CopyDirection, CopyDirection] = ("device_to_host", "host_to_device")
+    # on a CPU both are one memory, and one direction is measured
+    tables = [costs.ways.get(direction, costs.ways["device_to_host"]) for direction in directions]
+    return [way for way in TRANSFERS if all(way in table for table in tables)]
+
+
 def _measured_as(way: str) -> str:
+    # a loop over blocks issues the same calls as one over runs, so the table does not have it
     return "per_run" if way == "per_block" else way
+
+
+def _host_runs(job: SwapJob) -> int:
+    """Runs of what is contiguous on the host: all that ``staged`` pays for."""
+    start = job.runs[:, 1 if job.direction is SwapDirection.SWAP_OUT else 0]
+    order = np.argsort(start, kind="stable")
+    ends = start[order] + job.runs[order, 2]
+    return 1 + int(np.count_nonzero(start[order][1:] != ends[:-1]))
 
 
 def _issued(way: str, job: SwapJob, layout: KVLayout) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.options import SimulateOptions
-from fastswitch.engine.runs import SIMULATED_RUNS, choose_runs
+from fastswitch.engine.runs import FREE, SIMULATED_RUNS, RunSpec, choose_runs
+from fastswitch.engine.simulator.copy_costs import CalibratedCosts
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed
 from fastswitch.engine.spec import EngineSpec
@@ -41,7 +42,6 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         WorkloadError: the workload is.
     """
     setup = find_setup(options.setup)
-    runs = choose_runs(options.runs, SIMULATED_RUNS)
     for path in (options.json, options.plot):
         check_writable(path)
     assumed = Assumptions(
@@ -51,6 +51,9 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         iteration_s=options.iteration_ms * 1e-3,
         call_s=(CALL_US if options.call_us is None else options.call_us) * 1e-6,
     )
+    link = _link(options, setup, assumed)
+    reasons = {name: _why_no_run(run, link) for name, run in SIMULATED_RUNS.items()}
+    runs = choose_runs(options.runs, SIMULATED_RUNS, lambda run: reasons[run.name])
     workload = _workload(options)
     device_blocks, host_blocks = _pools(options, setup, workload)
     spec = EngineSpec(
@@ -61,8 +64,9 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         policy=options.policy_with(setup.frequency),
         check=options.check,
     )
-    bed = SimulatedBed.of(setup, assumed, spec, _link(options, setup, assumed))
-    return Experiment(options.command, bed, workload, _plan(options, workload), runs)
+    bed = SimulatedBed.of(setup, assumed, spec, link)
+    left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
+    return Experiment(options.command, bed, workload, _plan(options, workload), runs, left_out)
 
 
 def _workload(options: SimulateOptions) -> Workload:
@@ -115,6 +119,13 @@ def _pools(options: SimulateOptions, setup: Setup, workload: Workload) -> tuple[
     if host_tokens < size:
         raise UsageError(f"--host-tokens {host_tokens} is less than one block of {size} tokens")
     return device_tokens // size, host_tokens // size
+
+
+def _why_no_run(run: RunSpec, link: EmulatedLink | TransferCosts) -> str | None:
+    """Why a run cannot be simulated with these costs; None if it can."""
+    if isinstance(link, EmulatedLink) or run.way is None or run.way == FREE:
+        return None
+    return CalibratedCosts.why_not(link, run.way)
 
 
 def _link(options: SimulateOptions, setup: Setup, assumed: Assumptions) -> EmulatedLink | TransferCosts:

@@ -101,7 +101,7 @@ class SimulatedBed:
         flops, reads = self.roofline.flops / 1e12, self.roofline.bytes_per_s / 1e9
         besides = self.roofline.iteration_s * 1e3
         if isinstance(self.link, TransferCosts):
-            linked = f"copies as calibrated on {self.link.machine['device']}"
+            linked = f"copies as calibrated on {self.link.machine.get('device', 'an unnamed device')}"
         else:
             linked = f"link {self.link.gbps:.3g} GB/s, {self.link.call_us:g} us a call"
         return (
