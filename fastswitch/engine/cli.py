@@ -123,7 +123,7 @@ def simulate(
     evictor: Evictor = "swap-out",
     token_budget: TokenBudget = 8192,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; the setup's")] = None,
-    host_tokens: Annotated[int | None, typer.Option(help="host pool; 60 GB")] = None,
+    host_tokens: Annotated[int | None, typer.Option(help="host pool; the setup's")] = None,
     block_size: BlockSize = 16,
     growth_blocks: GrowthBlocks = 60,
     compute_share: Annotated[float, typer.Option(help="of the peak dense FLOP/s, achieved")] = 0.6,

@@ -19,7 +19,6 @@ from fastswitch.engine.usage import UsageError
 
 __all__ = ["Assumptions", "Setup", "find_setup"]
 
-HOST_BYTES = 60e9  # of swap space: the paper's
 POOL_SHARE = 0.9  # of the device's memory, for weights and KV: what engines take by default
 # setup |-> device tokens: the paper's
 PAPER_POOLS = {"llama8b-a10": 40_000, "qwen32b-a100": 25_000}
@@ -113,4 +112,4 @@ def find_setup(name: str) -> Setup:
             f"are {POOL_SHARE * hardware.memory_bytes / 1e9:.0f} GB: take a smaller model or a larger device"
         )
     frequency = 0.02 if model.num_parameters > LARGE_MODEL else 0.04
-    return Setup(name, model, hardware, device_tokens, int(HOST_BYTES / model.kv_token_bytes), frequency)
+    return Setup(name, model, hardware, device_tokens, int(hardware.host_bytes / model.kv_token_bytes), frequency)

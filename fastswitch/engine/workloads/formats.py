@@ -4,6 +4,7 @@
 |---|---|---|
 | ShareGPT lengths | multi-turn lengths; tokens before the first message count to its input | ShareGPT V3 |
 | Mooncake sessions | multi-turn lengths, arrivals, gaps | Mooncake's FAST'25 conversation trace |
+| Mooncake requests | lengths with the history in the input, arrivals; which request went before, if linked | the same |
 | MT-Bench-101 | multi-turn text; a recorded answer gives a length only | MT-Bench-101 |
 | table of requests | one-turn lengths, arrivals, clients | Azure 2023, VTC's arena trace, ShareGPT first turns |
 
@@ -19,31 +20,49 @@ from fastswitch.engine.workloads.conversation import Turn
 from fastswitch.engine.workloads.fields import csv_length, csv_seconds, json_length, json_seconds, json_text, shown
 from fastswitch.engine.workloads.lines import Place
 
-__all__ = ["JSON_FORMATS", "KNOWN_FORMATS", "Encode", "JsonFormat", "Record", "table_record"]
+__all__ = ["JSON_FORMATS", "KNOWN_FORMATS", "Encode", "JsonFormat", "Link", "Record", "table_record"]
 
 Encode = Callable[[str], list[int]]  # text |-> token ids
 
+NO_PARENT = -1  # how Mooncake's requests say that they are a first turn
+
 KNOWN_FORMATS = (
-    "JSON lines with (conv_id, lead_tokens, turns), (session_id, start_ms, turns) or (row, task, turns),"
+    "JSON lines with (conv_id, lead_tokens, turns), (session_id, start_ms, turns) or (row, task, turns)"
+    ", or with (timestamp, input_length, output_length),"
     " or CSV with (input_tokens, output_tokens) and, where recorded, (arrival_s, client_id)"
 )
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """Which request a record is, where a source names them, and which one it goes on from.
+
+    Attributes:
+        name: of this request.
+        parent: of the one before it in its conversation; None for a first turn.
+    """
+
+    name: int
+    parent: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One conversation as its source states it.
+    """One conversation, or one request of it, as its source states it.
 
     Attributes:
         place: where it stands.
         turns: at least one.
         arrival_s: seconds on the source's clock, or None.
         client_id: or None.
+        link: of a request that may belong to a conversation with others; None where the record is the whole of it.
     """
 
     place: Place
     turns: tuple[Turn, ...]
     arrival_s: float | None = None
     client_id: int | str | None = None
+    link: Link | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +111,20 @@ def _mooncake(place: Place, fields: Mapping[str, object], _: Encode) -> Record:
     return Record(place, tuple(turns), start_ms / 1000)
 
 
+def _mooncake_request(place: Place, fields: Mapping[str, object], _: Encode) -> Record:
+    turn = _turn(
+        json_length(place, "input_length", fields["input_length"]),
+        json_length(place, "output_length", fields["output_length"]),
+    )
+    arrival_s = json_seconds(place, "timestamp", fields["timestamp"]) / 1000
+    if "chat_id" not in fields or "parent_chat_id" not in fields:
+        return Record(place, (turn,), arrival_s)
+    name = json_length(place, "chat_id", fields["chat_id"])
+    first = fields["parent_chat_id"] == NO_PARENT
+    parent = None if first else json_length(place, "parent_chat_id", fields["parent_chat_id"])
+    return Record(place, (turn,), arrival_s, link=Link(name, parent))
+
+
 def _mtbench101(place: Place, fields: Mapping[str, object], encode: Encode) -> Record:
     turns = []
     for index, row in enumerate(_rows(place, fields, "user, assistant")):
@@ -126,4 +159,5 @@ JSON_FORMATS = (
     JsonFormat(("conv_id", "lead_tokens", "turns"), _sharegpt),
     JsonFormat(("session_id", "start_ms", "turns"), _mooncake),
     JsonFormat(("row", "task", "turns"), _mtbench101),
+    JsonFormat(("timestamp", "input_length", "output_length"), _mooncake_request),
 )

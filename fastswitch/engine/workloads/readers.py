@@ -26,6 +26,7 @@ from fastswitch.engine.workloads.formats import (
     table_record,
 )
 from fastswitch.engine.workloads.lines import Line, Place, numbered_lines
+from fastswitch.engine.workloads.links import join_linked
 
 __all__ = ["encode_utf8", "read_workload"]
 
@@ -64,7 +65,7 @@ def read_workload(path: str | PathLike[str], *, encode: Encode | None = None, se
         records = list(_json_records(first, lines, encode))
     else:
         records = list(_table_records(first, lines))
-    return Workload(path.name, seed, _conversations(records))
+    return Workload(path.name, seed, _conversations(join_linked(records)))
 
 
 def _json_records(first: Line, lines: Iterator[Line], encode: Encode) -> Iterator[Record]:
