@@ -7,7 +7,7 @@ through the engine's own synchronous swaps; what they take beyond the link's for
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,13 +52,14 @@ class CopyTimes:
             for share in SHARES:
                 for job in _jobs(max(1, round(share * blocks))):
                     self._cases.append(_Case(swaps, job, costs.of(job), job.num_blocks * layout.block_bytes, []))
-        self.sample()
+        self.sample(lambda: None)
         for case in self._cases:
             case.seconds.clear()
 
-    def sample(self) -> None:
-        """One pass."""
+    def sample(self, between: Callable[[], None]) -> None:
+        """One pass; ``between`` is done before each job, as an engine does an iteration."""
         for case in self._cases:
+            between()
             start = self._clock.now()
             case.swaps.submit(case.job)
             case.seconds.append(self._clock.now() - start)

@@ -77,9 +77,13 @@ class IterationTimes:
         for entries in self._entries:
             self._executor.run(entries)
 
-    def sample(self) -> None:
-        """One pass over the grid, after an iteration that wakes the processor up."""
+    def iterate(self) -> None:
+        """An iteration that nobody times: what follows finds the processor awake, its caches full of other things."""
         self._executor.run(self._entries[0])
+
+    def sample(self) -> None:
+        """One pass over the grid."""
+        self.iterate()
         seconds = []
         for entries in self._entries:
             start = self._clock.now()
@@ -91,9 +95,17 @@ class IterationTimes:
         """Of each batch, over the passes so far."""
         return [float(median) for median in np.median(self._passes, axis=0)]
 
-    def noise(self) -> list[float]:
-        """Every time over its batch's median, in the order of time: how the machine slows down and catches up."""
-        return [float(factor) for factor in (np.array(self._passes) / np.median(self._passes, axis=0)).flat]
+    @property
+    def num_passes(self) -> int:
+        """So far."""
+        return len(self._passes)
+
+    def noise(self, first: int = 0, stop: int | None = None) -> list[float]:
+        """Times of these passes over their batches' medians of all passes, in the order of time.
+
+        It tells how slow the machine was meanwhile, and how it slowed down and caught up.
+        """
+        return [float(each) for each in (np.array(self._passes[first:stop]) / np.median(self._passes, axis=0)).flat]
 
 
 def fit_roofline(model: ModelShape, batches: Sequence[Batch], seconds: Sequence[float]) -> Roofline:

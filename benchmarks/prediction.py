@@ -1,7 +1,7 @@
 """Predicted figures beside measured ones: what the error is, and whether it is more than the measurement's own spread.
 
-Ours. A run is measured several times and predicted several times, each with another course of the machine's noise,
-which shows how much of a figure is chance; medians are compared. A predicted median between the smallest and the
+Ours. A run is measured several times, and predicted for each of these by itself: the median over a few courses of the
+machine's noise. The error is the median over the pairs. A prediction whose median lies between the smallest and the
 largest measured one is *within* the spread.
 """
 
@@ -50,7 +50,7 @@ class Compared:
 
     Attributes:
         run, kind, figure: which.
-        measured, predicted: all of them.
+        measured, predicted: one each time.
     """
 
     run: str
@@ -61,11 +61,10 @@ class Compared:
 
     @property
     def error(self) -> float | None:
-        """Of the predicted median, relative to the measured one; None where something was predicted and nothing is."""
-        measured, predicted = statistics.median(self.measured), statistics.median(self.predicted)
-        if not measured:
-            return None if predicted else 0.0
-        return predicted / measured - 1
+        """Predicted over measured, less 1, in the median; None where nothing was measured and something predicted."""
+        if not all(self.measured):
+            return None if any(self.predicted + self.measured) else 0.0
+        return statistics.median(p / m - 1 for p, m in zip(self.predicted, self.measured, strict=True))
 
     @property
     def spread(self) -> float:
@@ -90,14 +89,22 @@ class Compared:
         }
 
 
-def compare(run: str, measured: Sequence[Figures], predicted: Sequence[Figures]) -> list[Compared]:
-    """Every figure that has enough samples in all of them."""
+def compare(run: str, measured: Sequence[Figures], predicted: Sequence[Sequence[Figures]]) -> list[Compared]:
+    """Every figure that has enough samples in all of them.
+
+    Args:
+        run: its name.
+        measured: the figures of each time.
+        predicted: for each of these, the figures of all courses.
+    """
     found = []
     for (kind, name), read in FIGURES.items():
-        real = [value for figures in measured if (value := read(figures)) is not None]
-        simulated = [value for figures in predicted if (value := read(figures)) is not None]
-        if len(real) == len(measured) and len(simulated) == len(predicted):
-            found.append(Compared(run, kind, name, tuple(real), tuple(simulated)))
+        real = [read(figures) for figures in measured]
+        courses = [[read(figures) for figures in each] for each in predicted]
+        if None in real or any(None in each for each in courses):
+            continue
+        simulated = [statistics.median(value or 0.0 for value in each) for each in courses]
+        found.append(Compared(run, kind, name, tuple(value or 0.0 for value in real), tuple(simulated)))
     return found
 
 

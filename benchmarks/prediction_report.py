@@ -28,8 +28,8 @@ def print_report(result: Mapping[str, Any], console: Console) -> None:
             table.add_row("" if position else run["name"], *_cells(each), end_section=last)
     console.print(table)
     console.print(
-        "error: of the predicted median, over the measured one; spread: half the way from the smallest to the largest "
-        "measured;\n= the predicted median is between them",
+        "error: predicted over measured, each time by itself, in the median; spread: half the way from the smallest to "
+        "the largest\nmeasured, over the median; =: the predicted median is between them",
         highlight=False,
     )
     for kind, each in result["summary"].items():

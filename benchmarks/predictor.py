@@ -21,8 +21,8 @@ from fastswitch.engine.simulator import Roofline, SimulatedBed
 
 __all__ = ["Predictor"]
 
-PREDICTIONS = 5  # each with the noise from another moment on: one course of an engine is not the typical one
-PASSES = 2  # of calibration before a measured run
+PASSES = 2  # of calibration before a measured run; those before the next one come after it
+COURSES = 5  # of a prediction, each with the noise from another place on: one of them is not the typical one
 
 
 class Predictor:
@@ -45,28 +45,35 @@ class Predictor:
         self._iterations = IterationTimes(bed, batches)
         self._copies = CopyTimes(bed.link, bed.spec.layout, self.runs, longest)
         self._loop_s: dict[str, list[float]] = {run.name: [] for run in self.runs}  # seconds of a step's Python
+        self._first_pass: dict[str, list[int]] = {run.name: [] for run in self.runs}  # before each measurement
         self._measured: dict[str, list[Figures]] = {run.name: [] for run in self.runs}
 
     def measure(self, run: RunSpec) -> None:
         """Calibrate, then serve the run on the real engine."""
-        for _ in range(PASSES):
-            self._iterations.sample()
-            self._copies.sample()
+        self._first_pass[run.name].append(self._iterations.num_passes)
+        self._calibrate()
         start = time.perf_counter()
         simulated = self._simulate(run, self._roofline())
         self._loop_s[run.name].append((time.perf_counter() - start) / simulated["iterations"])
         self._measured[run.name].append(self._experiment.serve(run).figures)
 
-    def predict(self, run: RunSpec) -> list[Figures]:
-        """The run's figures in the simulator, a few times."""
-        fitted, noise = self._roofline(), self._iterations.noise()
-        loop_s = statistics.median(self._loop_s[run.name])
-        whole = replace(fitted, iteration_s=fitted.iteration_s + loop_s)
-        starts = [len(noise) * each // PREDICTIONS for each in range(PREDICTIONS)]
-        return [self._simulate(run, whole, noise[start:] + noise[:start]) for start in starts]
+    def predict(self, run: RunSpec) -> list[list[Figures]]:
+        """The run's figures in the simulator, for each time that it was measured a few courses.
+
+        The machine is as fast and as noisy as it was in the passes right before and right after.
+        """
+        fitted = self._roofline()
+        whole = replace(fitted, iteration_s=fitted.iteration_s + statistics.median(self._loop_s[run.name]))
+        predicted = []
+        for first in self._first_pass[run.name]:
+            noise = self._iterations.noise(first, first + 2 * PASSES)
+            starts = [len(noise) * each // COURSES for each in range(COURSES)]
+            predicted.append([self._simulate(run, whole, noise[start:] + noise[:start]) for start in starts])
+        return predicted
 
     def as_json(self) -> dict[str, Any]:
-        """Calibration, figures and errors, of the runs measured so far."""
+        """Calibration, figures and errors, of all runs; each has been measured."""
+        self._calibrate()
         compared = {run.name: compare(run.name, self._measured[run.name], self.predict(run)) for run in self.runs}
         every: list[Compared] = [each for group in compared.values() for each in group]
         experiment = self._experiment
@@ -82,6 +89,11 @@ class Predictor:
             "runs": [{"name": name, "figures": [each.as_json() for each in group]} for name, group in compared.items()],
             "summary": summary(every),
         }
+
+    def _calibrate(self) -> None:
+        for _ in range(PASSES):
+            self._iterations.sample()
+            self._copies.sample(self._iterations.iterate)
 
     def _roofline(self) -> Roofline:
         return fit_roofline(self._shape, self._iterations.batches, self._iterations.medians())
@@ -102,7 +114,7 @@ class Predictor:
         errors = [abs(point["fitted_s"] / point["measured_s"] - 1) for point in points]
         preset = {name: value for name, value in asdict(fitted).items() if name != "model"}
         return {
-            "passes": PASSES * sum(len(seconds) for seconds in self._loop_s.values()),
+            "passes": self._iterations.num_passes,
             "noise": noise,
             "roofline": {name: value if math.isfinite(value) else None for name, value in preset.items()},
             "median_error": statistics.median(errors),

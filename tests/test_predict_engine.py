@@ -95,7 +95,7 @@ def test_every_batch_of_the_grid_fits(module):
 
 
 def test_errors_are_relative_and_know_the_spread(module):
-    compared = module("prediction").Compared("paper", "latency", "tbt_s.p50", (8.0, 10.0, 12.0), (11.0, 11.5, 20.0))
+    compared = module("prediction").Compared("paper", "latency", "tbt_s.p50", (8.0, 10.0, 12.0), (10.0, 11.5, 12.0))
     assert (compared.error, compared.spread, compared.within) == (pytest.approx(0.15), pytest.approx(0.2), True)
     nothing = module("prediction").Compared("paper", "count", "drops", (0.0,), (3.0,))
     assert (nothing.error, nothing.spread, nothing.within) == (None, 0.0, False)
