@@ -1,0 +1,55 @@
+"""What a preset calibrated on a machine adds to the simulator: nothing hidden, host work, noise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fastswitch.engine.clock import VirtualClock
+from fastswitch.engine.executor import BatchEntry
+from fastswitch.engine.link import EmulatedLink
+from fastswitch.engine.simulator import CopyWork, IterationWork, LinkCosts, ModelShape, Roofline, RooflineExecutor
+from fastswitch.memory import SwapDirection, SwapJob
+
+SHAPE = ModelShape("tiny", "tiny", 8, 128, 8, 4, 32, 256, 512, 8, "float64", "the test")
+PRESET = Roofline(SHAPE, flops=1e9, bytes_per_s=1e9, iteration_s=1e-3)
+PROMPT, TOKEN = (0, 20, True), (30, 1, True)
+
+
+def job(*runs):
+    return SwapJob(0, 0, SwapDirection.SWAP_OUT, (), np.array(runs, np.int64))
+
+
+@pytest.mark.parametrize("batch", [[PROMPT], [TOKEN] * 3, [PROMPT, TOKEN]])
+def test_what_overlaps_is_hidden(batch):
+    work = IterationWork.of(SHAPE, batch)
+    computing_s, reading_s = work.flops / 1e9, work.moved_bytes / 1e9
+    assert PRESET.seconds(batch) == pytest.approx(1e-3 + max(computing_s, reading_s))
+    assert replace(PRESET, overlap=0.0).seconds(batch) == pytest.approx(1e-3 + computing_s + reading_s)
+
+
+def test_host_work_counts_requests_and_chunks():
+    batch = [PROMPT, TOKEN, TOKEN]
+    slower = replace(PRESET, request_s=0.01, chunk_s=0.1)
+    assert slower.seconds(batch) - PRESET.seconds(batch) == pytest.approx(3 * 0.01 + 0.1)
+
+
+def test_noise_is_played_again_and_again():
+    clock = VirtualClock()
+    executor = RooflineExecutor(PRESET, clock, max_context=100, noise=(1.0, 2.5))
+    entry = BatchEntry(0, [1], 30, np.arange(8, dtype=np.int32), True)
+    seconds = []
+    for _ in range(5):
+        start = clock.now()
+        executor.run([entry])
+        seconds.append(clock.now() - start)
+    assert seconds == pytest.approx([PRESET.seconds([TOKEN]) * factor for factor in (1.0, 2.5, 1.0, 2.5, 1.0)])
+
+
+@pytest.mark.parametrize("way", ["per_run", "per_block", "chosen"])
+def test_work_comes_on_top_and_does_not_choose(way):
+    layout, work = SHAPE.kv_layout(4, "layer_major"), CopyWork(1e-3, 1e-4, 1e-9)
+    link, moved = EmulatedLink(call_us=40, gbps=1), job((0, 0, 3), (5, 9, 1))
+    bare, worked = (LinkCosts(link, layout, way, each).of(moved) for each in (None, work))
+    assert (worked.way, worked.copies, worked.calls) == (bare.way, bare.copies, bare.calls)
+    assert worked.seconds - bare.seconds == pytest.approx(1e-3 + 1e-4 * bare.copies + 1e-9 * 4 * layout.block_bytes)
