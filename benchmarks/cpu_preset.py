@@ -1,8 +1,8 @@
 """A preset of the simulator for a model on this machine: iterations of the real executor, measured and fitted.
 
 Ours. A pass runs every batch of a small grid once; passes are made at several times, so that a point's median is of the
-machine as it was meanwhile. One thread computes, so nothing of an iteration is hidden behind anything (``overlap`` 0)
-and its time is a sum of costs that are not negative:
+machine as it was meanwhile. One thread computes, so nothing of an iteration is hidden behind anything (``overlap`` 0);
+attention on the CPU pads the decodes (``padding`` 1). So its time is a sum of costs that are not negative:
 
     seconds = FLOPs / flops + bytes / bytes_per_s + iteration_s + request_s x requests + chunk_s x chunks
 
@@ -34,7 +34,8 @@ __all__ = ["IterationTimes", "fit_roofline", "grid", "least_squares", "model_sha
 Chunk = tuple[int, int, bool]  # tokens whose KV is there, tokens to compute, whether the last is sampled from
 Batch = tuple[Chunk, ...]
 
-DECODES = (1, 2, 4, 8, 16)
+DECODES = (1, 2, 3, 5, 8, 12, 16)
+RAGGED = (1, 3, 7, 12)  # short contexts beside a long one
 PROMPTS = (4, 16, 48)
 PREFIXES = (0.1, 0.4, 1.0)  # of the longest context
 
@@ -51,8 +52,10 @@ def grid(longest: int, device_tokens: int) -> list[Batch]:
     prompts = [((0, length, True),) for length in (*PROMPTS, longest)]
     behind = [((context, length, True),) for context in contexts for length in PROMPTS]
     several = [((context, length, True),) * 4 for context in (0, contexts[0]) for length in PROMPTS[:2]]
-    mixed = [((0, length, True),) + ((contexts[0], 1, True),) * 4 for length in PROMPTS]
-    batches = dict.fromkeys(decodes + prompts + behind + several + mixed)
+    ragged = [
+        ((context - 1, 1, True),) + ((contexts[0], 1, True),) * many for context in contexts[1:] for many in RAGGED
+    ]
+    batches = dict.fromkeys(decodes + ragged + prompts + behind + several)
     return [batch for batch in batches if sum(start + length for start, length, _ in batch) <= device_tokens]
 
 
@@ -111,7 +114,9 @@ class IterationTimes:
 def fit_roofline(model: ModelShape, batches: Sequence[Batch], seconds: Sequence[float]) -> Roofline:
     """The preset whose iterations come closest, by relative error, to what was measured."""
     works = [IterationWork.of(model, batch) for batch in batches]
-    terms = np.array([[work.flops, work.moved_bytes, 1.0, work.requests, work.chunks] for work in works])
+    terms = np.array(
+        [[each.flops, each.moved_bytes + each.padding_bytes, 1.0, each.requests, each.chunks] for each in works]
+    )
     flop_s, byte_s, iteration_s, request_s, chunk_s = least_squares(terms, np.asarray(seconds))
     return Roofline(
         model,
@@ -121,6 +126,7 @@ def fit_roofline(model: ModelShape, batches: Sequence[Batch], seconds: Sequence[
         request_s=request_s,
         chunk_s=chunk_s,
         overlap=0.0,
+        padding=1.0,
     )
 
 

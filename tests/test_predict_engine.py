@@ -60,9 +60,9 @@ def test_figures_hang_together(module, tmp_path, capsys):
 @pytest.mark.parametrize(
     "known",
     [
-        Roofline(SHAPE, 9e9, 1.5e9, 8e-3, 4e-4, 4e-3, overlap=0.0),
-        Roofline(SHAPE, 9e9, 4e9, 8e-3, 0.0, 0.0, overlap=0.0),
-        Roofline(SHAPE, 9e9, np.inf, 8e-3, 1e-3, 0.0, overlap=0.0),
+        Roofline(SHAPE, 9e9, 1.5e9, 8e-3, 4e-4, 4e-3, overlap=0.0, padding=1.0),
+        Roofline(SHAPE, 9e9, 4e9, 8e-3, 0.0, 0.0, overlap=0.0, padding=1.0),
+        Roofline(SHAPE, 9e9, np.inf, 8e-3, 1e-3, 0.0, overlap=0.0, padding=1.0),
     ],
 )
 def test_the_fit_finds_the_preset_that_made_the_times(module, known):

@@ -28,6 +28,13 @@ def test_what_overlaps_is_hidden(batch):
     assert replace(PRESET, overlap=0.0).seconds(batch) == pytest.approx(1e-3 + computing_s + reading_s)
 
 
+def test_decodes_are_padded_to_the_longest():
+    batch = [(30, 1, True), (9, 1, True), (14, 1, True), (200, 5, True)]
+    missing = SHAPE.kv_token_bytes * (21 + 16)
+    padded = replace(PRESET, flops=np.inf, padding=1.0)
+    assert padded.seconds(batch) - replace(padded, padding=0.0).seconds(batch) == pytest.approx(missing / 1e9)
+
+
 def test_host_work_counts_requests_and_chunks():
     batch = [PROMPT, TOKEN, TOKEN]
     slower = replace(PRESET, request_s=0.01, chunk_s=0.1)

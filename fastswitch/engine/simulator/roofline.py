@@ -9,8 +9,10 @@ Source: the roofline model (Williams, Waterman, Patterson 2009); its use for an 
 - bytes: all weights once, the KV of each request's tokens once, the new tokens' KV once more, written.
 
 An accelerator hides the shorter of the two behind the longer. A processor that does one after the other hides nothing,
-so the sum takes the place of the maximum: ``overlap`` says which part is hidden. The host's work for a request of the
-batch, and for one that computes more than a token, are 0 for the accelerators' presets and measured for a CPU.
+so the sum takes the place of the maximum: ``overlap`` says which part is hidden. A kernel for ragged batches reads the
+KV that there is; attention that pads the decodes reads for each as much as for the longest: ``padding`` says which part
+of that is read. These two, and the host's work for a request of the batch and for one that computes more than a token,
+change nothing in the accelerators' presets; for a CPU they are known or measured.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ class IterationWork:
     Attributes:
         flops: to compute.
         moved_bytes: to read and write.
+        padding_bytes: of KV, which requests of one token lack to the one with the longest context among them.
         requests: in the batch.
         chunks: of these, how many compute more than one token.
     """
 
     flops: float
     moved_bytes: float
+    padding_bytes: float
     requests: int
     chunks: int
 
@@ -54,10 +58,14 @@ class IterationWork:
             chunks: for each request the tokens whose KV is there, the tokens to compute, and whether the last one of
                 them is sampled from.
         """
-        num_tokens = num_samples = pairs = context = num_requests = num_chunks = 0
+        num_tokens = num_samples = pairs = context = num_requests = num_chunks = longest = decoded = 0
         for start, num_new, samples in chunks:
             num_requests += 1
-            num_chunks += num_new > 1
+            if num_new > 1:
+                num_chunks += 1
+            else:
+                longest = max(longest, start + 1)
+                decoded += start + 1
             num_tokens += num_new
             num_samples += samples
             pairs += num_new * start + num_new * (num_new + 1) // 2
@@ -66,7 +74,8 @@ class IterationWork:
         attention = 2 * model.num_layers * model.num_heads * model.head_dim * pairs
         weights = (model.layer_parameters + model.head_parameters) * model.weight_bytes_each
         moved = weights + model.kv_token_bytes * (context + num_tokens)
-        return cls(2 * (linear + attention), moved, num_requests, num_chunks)
+        padding = model.kv_token_bytes * ((num_requests - num_chunks) * longest - decoded)
+        return cls(2 * (linear + attention), moved, padding, num_requests, num_chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class Roofline:
         request_s: seconds besides, a request of the batch.
         chunk_s: seconds besides, a request that computes more than one token.
         overlap: which part of the shorter of computing and reading is hidden behind the longer, from 0 to 1.
+        padding: which part of the padding of decodes to the longest of them is read, from 0 to 1.
 
     >>> from fastswitch.engine.simulator.model_shape import MODELS
     >>> a10 = Roofline(MODELS["llama8b"], flops=75e12, bytes_per_s=480e9, iteration_s=0.003)
@@ -95,11 +105,13 @@ class Roofline:
     request_s: float = 0.0
     chunk_s: float = 0.0
     overlap: float = 1.0
+    padding: float = 0.0
 
     def seconds(self, chunks: Iterable[tuple[int, int, bool]]) -> float:
         """Of a batch; ``chunks`` as in `IterationWork.of`."""
         work = IterationWork.of(self.model, chunks)
-        computing_s, reading_s = work.flops / self.flops, work.moved_bytes / self.bytes_per_s
+        moved = work.moved_bytes + self.padding * work.padding_bytes
+        computing_s, reading_s = work.flops / self.flops, moved / self.bytes_per_s
         shown_s = max(computing_s, reading_s) + (1 - self.overlap) * min(computing_s, reading_s)
         return shown_s + self.iteration_s + self.request_s * work.requests + self.chunk_s * work.chunks
 
