@@ -95,7 +95,7 @@ class Roofline:
     >>> from fastswitch.engine.simulator.model_shape import MODELS
     >>> a10 = Roofline(MODELS["llama8b"], flops=75e12, bytes_per_s=480e9, iteration_s=0.003)
     >>> f"{a10.seconds([(0, 1000, True)]):.4f} s for a prompt, {a10.seconds([(1000, 1, True)]):.4f} s for a token"
-    '0.1926 s for a prompt, 0.0346 s for a token'
+    '0.1926 s for a prompt, 0.0345 s for a token'
     """
 
     model: ModelShape
