@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastswitch.engine import BatchEntry
 from fastswitch.engine.clock import RealClock
+from fastswitch.engine.executor import KnownTokens
 from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import ModelExecutor
 from fastswitch.engine.models import LoadedModel
@@ -188,4 +189,5 @@ def _entries(batch: Batch, layout: KVLayout, vocab_size: int) -> list[BatchEntry
 def _entry(
     request_id: int, token_ids: Sequence[int], start: int, table: NDArray[np.int32], samples: bool
 ) -> BatchEntry:
-    return BatchEntry(request_id, token_ids, start, table, samples)
+    source = KnownTokens(token_ids, table, first=start)
+    return BatchEntry(request_id, start, len(token_ids), samples, source)

@@ -1,10 +1,16 @@
-"""Overlap a copy with the running batch, or wait for it?
+"""Overlap a copy with the running batch, or wait for it? And how many may begin at once?
 
 Paper: FastSwitch (arXiv 2411.18424) chooses per iteration between asynchronous and synchronous swap-in from recent swap
        activity: with few, short requests waiting and running the bigger batch wins.
-Ours:  the rule, and that it holds for swap-outs too. A landing is seen at the next iteration, so overlapping costs the
-       request that comes in, or that waits for the room, at least one; waiting costs the batch the copy. Wait when
-       the expected copy, with all that is queued before it, is shorter than a quarter of the last iteration.
+Ours:  both rules, and that the first holds for swap-outs too.
+
+1. *Wait* when it costs less. A landing is seen at the next iteration, so overlapping costs the request that comes in,
+   or that waits for the room, an iteration; waiting costs everybody who is ready the copy, with all that is queued
+   before it. So wait when (ready requests + 1) x copy <= iteration.
+2. *Pace*: begin no more swap-ins than the link carries during an iteration. One that would only stand in the queue
+   needs no room yet, and whoever it would push out runs on meanwhile.
+
+`benchmarks/where_time_goes.py` measures what is lost; docs/design.md has what each rule is worth.
 """
 
 from __future__ import annotations
@@ -15,7 +21,6 @@ from fastswitch.memory import SwapDirection
 
 __all__ = ["AdaptiveSwap", "SwapMode"]
 
-WAIT_FRACTION = 0.25  # of an iteration; a starting rule, not measured
 SMOOTHING = 0.2  # weight of the newest copy in the running average
 
 
@@ -30,19 +35,23 @@ class AdaptiveSwap:
     """Decides from running averages, one a direction.
 
     >>> adaptive, direction = AdaptiveSwap(), SwapDirection.SWAP_IN
-    >>> adaptive.observe_iteration(0.020)
+    >>> adaptive.observe_iteration(0.020, num_ready=3)
     >>> adaptive.observe_copy(direction, num_blocks=10, seconds=0.010)
     >>> adaptive.choose(direction, num_blocks=4), adaptive.choose(direction, num_blocks=6)
     (<SwapMode.WAIT: 'wait'>, <SwapMode.OVERLAP: 'overlap'>)
+    >>> adaptive.num_blocks_to_begin(direction, num_queued=15)
+    5
     """
 
     def __init__(self) -> None:
         self._seconds_per_block = dict.fromkeys(SwapDirection, 0.0)
         self._iteration_s = 0.0
+        self._num_ready = 0
 
-    def observe_iteration(self, seconds: float) -> None:
-        """The last iteration took this long."""
+    def observe_iteration(self, seconds: float, num_ready: int) -> None:
+        """The last iteration took this long; so many requests were ready for it, be it that not all were packed."""
         self._iteration_s = seconds
+        self._num_ready = num_ready
 
     def observe_copy(self, direction: SwapDirection, num_blocks: int, seconds: float) -> None:
         """The copies of ``num_blocks`` blocks took ``seconds``, the time in the queue left out."""
@@ -59,4 +68,14 @@ class AdaptiveSwap:
             num_blocks: blocks of the copy in question and of all that are queued before it.
         """
         expected_s = num_blocks * self._seconds_per_block[direction]
-        return SwapMode.WAIT if expected_s <= WAIT_FRACTION * self._iteration_s else SwapMode.OVERLAP
+        return SwapMode.WAIT if (self._num_ready + 1) * expected_s <= self._iteration_s else SwapMode.OVERLAP
+
+    def num_blocks_to_begin(self, direction: SwapDirection, num_queued: int) -> int | None:
+        """Blocks that are worth queueing behind ``num_queued``: what is copied during an iteration.
+
+        At least 1 where nothing is queued; None, any number, before anything was observed.
+        """
+        seconds_per_block = self._seconds_per_block[direction]
+        if not (seconds_per_block and self._iteration_s):
+            return None
+        return max(0, max(1, int(self._iteration_s / seconds_per_block)) - num_queued)

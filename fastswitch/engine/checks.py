@@ -162,6 +162,7 @@ def _check_request(kv: KVCacheManager, request: Request) -> None:
     assert committed <= request.high_water <= request.num_tokens, (
         f"{name}: {committed} tokens, {request.high_water} made"
     )
+    assert request.num_tokens == len(request.tokens), f"{name}: {request.num_tokens} != {len(request.tokens)} tokens"
     moving = state in (RequestState.SWAPPING_IN, RequestState.SWAPPING_OUT)
     assert moving == (request.job is not None), f"{name}: job {request.job}"
     resident = state in (RequestState.RUNNING, RequestState.IDLE, RequestState.WAITING)

@@ -7,7 +7,7 @@ generated.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, ValuesView
+from collections.abc import Hashable, Iterable, Sequence, ValuesView
 
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.request import Request, Turn
@@ -33,9 +33,13 @@ class Conversations:
         self._requests: dict[int, Request] = {}  # request_id |-> unfinished request
         self._by_conversation: dict[Hashable, Request] = {}
         self._turns: dict[int, Turn] = {}  # turn_id |-> turn
+        self._newcomers: dict[int, Request] = {}  # request_id |-> request that the ranker has not seen
+        self._suspended: set[int] = set()  # request_ids
         self._request_ids = itertools.count()
         self._turn_ids = itertools.count()
-        self.changed = True  # somebody arrived, ended or changed rank: placements made before are stale
+        self.num_ended_turns = 0
+        self.changed = True  # placements made before are stale: somebody came, went, moved, or ran short
+        self.reranked = True  # so is the ranking: somebody came, went or changed rank
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -72,7 +76,7 @@ class Conversations:
             raise KeyError(f"the conversation of turn {turn_id!r} is unknown or has ended") from None
 
     def submit(
-        self, tokens: list[int], max_new_tokens: int, arrival: float, client_id: Hashable, conversation_id: Hashable
+        self, tokens: Sequence[int], max_new_tokens: int, arrival: float, client_id: Hashable, conversation_id: Hashable
     ) -> tuple[Turn, Request]:
         """Enter a turn, making its conversation if need be; it starts when the turn before has ended.
 
@@ -94,10 +98,11 @@ class Conversations:
         if request.turn is None:
             return
         request.turn.ended = True
+        self.num_ended_turns += 1
         request.turn = None
         request.protected = False  # a cancelled turn will never make the step that it was protected for
         request.turn_ended = self._clock.now()
-        self.changed = True
+        self.rank_anew()
         if request.queued:
             self._start_next_turn(request)
         elif request.ending:
@@ -117,6 +122,7 @@ class Conversations:
             self.end_turn(request)
             return
         turn.ended = True
+        self.num_ended_turns += 1
         request.queued.remove(turn)
 
     def end(self, conversation_id: Hashable) -> None:
@@ -137,8 +143,43 @@ class Conversations:
         request.state = RequestState.FINISHED
         self._kv.release(request.request_id)
         self._requests.pop(request.request_id)
+        self._newcomers.pop(request.request_id, None)
+        self._suspended.discard(request.request_id)
         self._by_conversation.pop(request.conversation_id, None)
-        self.changed = True
+        self.rank_anew()
+
+    def rank_anew(self) -> None:
+        """Somebody came, went or changed rank."""
+        self.changed = self.reranked = True
+
+    def newcomers(self) -> list[Request]:
+        """The unfinished requests that came since this was asked last."""
+        newcomers = list(self._newcomers.values())
+        self._newcomers.clear()
+        return newcomers
+
+    @property
+    def suspended(self) -> list[Request]:
+        """The unfinished requests that are held off the device, in order of their first turn."""
+        return [self._requests[request_id] for request_id in sorted(self._suspended)]
+
+    def candidates(self) -> Iterable[Request]:
+        """The unfinished requests that may have the device."""
+        if not self._suspended:
+            return self._requests.values()
+        return [request for request in self._requests.values() if not request.suspended]
+
+    def suspend(self, request: Request) -> None:
+        """Hold it off the device."""
+        request.suspended = True
+        self._suspended.add(request.request_id)
+        self.rank_anew()
+
+    def resume(self, request: Request) -> None:
+        """Let it have the device again."""
+        request.suspended = False
+        self._suspended.discard(request.request_id)
+        self.rank_anew()
 
     def wanting(self) -> Iterable[Request]:
         """Requests that have something to compute and may compute it."""
@@ -148,7 +189,7 @@ class Conversations:
         request = Request(next(self._request_ids), conversation_id, client_id, self._kv, self._clock.now())
         request.ending = conversation_id is None
         self._kv.add(request.request_id)
-        self._requests[request.request_id] = request
+        self._requests[request.request_id] = self._newcomers[request.request_id] = request
         if conversation_id is not None:
             self._by_conversation[conversation_id] = request
         return request
@@ -158,17 +199,16 @@ class Conversations:
             return
         turn = request.queued.popleft()
         turn.arrival = max(turn.arrival, request.turn_ended)
-        request.turn = turn
-        request.tokens.extend(turn.prompt)
+        request.start(turn)
         request.arrival = turn.arrival
         request.idle_since = None
         request.left_device = False
         self._kv.start_turn(request.request_id)
         if request.state is RequestState.IDLE:
             request.state = RequestState.RUNNING if request.device_blocks else RequestState.WAITING
-        self.changed = True
+        self.rank_anew()
 
-    def _check(self, request: Request | None, tokens: list[int], max_new_tokens: int) -> None:
+    def _check(self, request: Request | None, tokens: Sequence[int], max_new_tokens: int) -> None:
         if not tokens:
             raise ValueError("a turn needs at least 1 new token, got 0")
         if max_new_tokens < 1:

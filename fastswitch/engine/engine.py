@@ -72,7 +72,7 @@ class Engine:
         while the one before it is being computed waits for its end.
 
         Args:
-            tokens: the turn's new token ids, at least one.
+            tokens: the turn's new token ids, at least one. A tuple or ``range`` is kept as it is, and copied nowhere.
             max_new_tokens: length of the answer, at least 1.
             priority: level, a smaller one is served first; None leaves it to the ranker.
             client_id: who asks.
@@ -90,13 +90,12 @@ class Engine:
         when = now if arrival is None else arrival
         if when > now:
             raise ValueError(f"arrival must not be in the future, got {when:g} at {now:g}")
-        outside = [token for token in tokens if not 0 <= token < self._vocab_size]
-        if outside:
-            raise ValueError(f"token ids must be in [0, {self._vocab_size}), got {outside[0]}")
-        turn, request = self._conversations.submit(list(tokens), max_new_tokens, when, client_id, conversation_id)
+        prompt = tokens if isinstance(tokens, (tuple, range)) else list(tokens)
+        _check_vocabulary(prompt, self._vocab_size)
+        turn, request = self._conversations.submit(prompt, max_new_tokens, when, client_id, conversation_id)
         if priority is not None:
             request.priority = priority
-            self._conversations.changed = True
+            self._conversations.rank_anew()
         return turn.turn_id
 
     def step(self) -> bool:
@@ -142,17 +141,15 @@ class Engine:
     def set_priority(self, turn_id: int, priority: int) -> None:
         """Change the level of the turn's conversation, until the ranker draws a new one."""
         self._conversations.live(turn_id).priority = priority
-        self._conversations.changed = True
+        self._conversations.rank_anew()
 
     def suspend(self, turn_id: int) -> None:
         """Hold the turn's conversation off the device until ``resume``; its KV leaves at the next step."""
-        self._conversations.live(turn_id).suspended = True
-        self._conversations.changed = True
+        self._conversations.suspend(self._conversations.live(turn_id))
 
     def resume(self, turn_id: int) -> None:
         """Let a suspended conversation compete for the device again."""
-        self._conversations.live(turn_id).suspended = False
-        self._conversations.changed = True
+        self._conversations.resume(self._conversations.live(turn_id))
 
     def end_conversation(self, conversation_id: Hashable) -> None:
         """Free the conversation's KV on both tiers, when its turns are over.
@@ -198,6 +195,11 @@ class Engine:
         return len(self._conversations)
 
     @property
+    def num_ended_turns(self) -> int:
+        """Turns that have finished or were cancelled."""
+        return self._conversations.num_ended_turns
+
+    @property
     def executed_iterations(self) -> int:
         """Iterations that ran."""
         return self._loop.executed_iterations
@@ -206,6 +208,14 @@ class Engine:
     def stall_s(self) -> float:
         """Seconds in which no iteration ran because of copies, while somebody wanted to run."""
         return self.swaps.stall_s + self._loop.waited_s
+
+
+def _check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:
+    extremes = (tokens[:1], tokens[-1:]) if isinstance(tokens, range) else (tokens,)
+    if all(min(part) >= 0 and max(part) < vocab_size for part in extremes if part):
+        return
+    outside = next(token for token in tokens if not 0 <= token < vocab_size)
+    raise ValueError(f"token ids must be in [0, {vocab_size}), got {outside}")
 
 
 def _default_plan(workload: Workload) -> ArrivalPlan:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fastswitch.engine.clock import RealClock
-from fastswitch.engine.executor import BatchEntry
+from fastswitch.engine.executor import BatchEntry, KnownTokens
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.model_executor import ModelExecutor
 from fastswitch.engine.models import LoadedModel
@@ -67,8 +67,9 @@ def measure_speeds(model: LoadedModel, layout: KVLayout, workload: Workload) -> 
     executor = ModelExecutor(model.model, pool)
     tables = [np.arange(i * blocks_each, (i + 1) * blocks_each, dtype=np.int32) for i in range(DECODE_BATCH)]
     prompt = [token % model.vocab_size for token in range(mean_input)]
-    prefill = [BatchEntry(0, prompt, 0, tables[0], samples=True)]
-    decode = [BatchEntry(i, [i], mean_context, table, samples=True) for i, table in enumerate(tables)]
+    prefill = [BatchEntry(0, 0, mean_input, samples=True, source=KnownTokens(prompt, tables[0]))]
+    newest = [KnownTokens([i], table, first=mean_context) for i, table in enumerate(tables)]
+    decode = [BatchEntry(i, mean_context, 1, samples=True, source=token) for i, token in enumerate(newest)]
     prefill_s = _median_s(lambda: executor.run(prefill))
     decode_s = _median_s(lambda: executor.run(decode))
     return Speeds(mean_input / prefill_s, DECODE_BATCH / decode_s, decode_s)

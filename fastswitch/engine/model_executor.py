@@ -117,8 +117,8 @@ class ModelExecutor:
     def logits(self, batch: Sequence[BatchEntry]) -> torch.Tensor:
         """As ``run``, but the next-token logits of the entries that sample, ``[n, vocab_size]``."""
         device = self._pool.device
-        query_lens = [len(entry.token_ids) for entry in batch]
-        seq_lens = [entry.start + len(entry.token_ids) for entry in batch]
+        query_lens = [entry.num_tokens for entry in batch]
+        seq_lens = [entry.start + entry.num_tokens for entry in batch]
         plan = AttentionPlan.build(
             [entry.block_table for entry in batch],
             query_lens,

@@ -51,6 +51,7 @@ class Replay:
         self._arrivals = [(timing.start_s, index, 0) for index, timing in enumerate(plan.conversations)]
         heapq.heapify(self._arrivals)
         self._running: dict[tuple[int, int], Turn] = {}
+        self._num_ended = engine.num_ended_turns  # when the running ones were looked through last
         self._seconds, self._ended = 0.0, False
         self.turns: dict[tuple[int, int], Turn] = {}
 
@@ -98,6 +99,9 @@ class Replay:
             self.turns[index, turn_index] = self._running[index, turn_index] = turn
 
     def _follow_up(self) -> None:
+        if self._num_ended == self._engine.num_ended_turns:
+            return
+        self._num_ended = self._engine.num_ended_turns
         for (index, turn_index), turn in [entry for entry in self._running.items() if entry[1].ended]:
             del self._running[index, turn_index]
             if turn_index + 1 == len(self._workload.conversations[index].turns):

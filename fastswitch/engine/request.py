@@ -7,9 +7,13 @@ room; no second mechanism serves multi-turn conversations. Everything about its 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fastswitch.engine.history import TokenHistory
 from fastswitch.memory import KVCacheManager, SwapJob
 from fastswitch.sched import RequestState
 
@@ -34,7 +38,7 @@ class Turn:
 
     turn_id: int
     request_id: int
-    prompt: list[int]
+    prompt: Sequence[int]
     max_new_tokens: int
     arrival: float
     generated: list[int] = field(default_factory=list)
@@ -45,10 +49,12 @@ class Turn:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """What the engine knows of a conversation; satisfies ``sched.RequestView``.
+    """What the engine knows of a conversation; satisfies ``sched.RequestView`` and ``TokenSource``.
 
     Attributes:
         tokens: history, prompt and generated tokens; the newest one has no KV yet.
+        num_tokens: how many those are.
+        room: tokens that it has device room for, kept up to date while it runs.
         turn: the turn that is computed now; None while idle.
         queued: turns that arrived before the current one ended.
         job: the copy under way.
@@ -69,7 +75,9 @@ class Request:
     priority: int | None = None
     state: RequestState = RequestState.WAITING
     idle_since: float | None = None
-    tokens: list[int] = field(default_factory=list)
+    tokens: TokenHistory = field(default_factory=TokenHistory)
+    num_tokens: int = 0
+    room: int = 0
     turn: Turn | None = None
     queued: deque[Turn] = field(default_factory=deque)
     job: SwapJob | None = None
@@ -81,10 +89,29 @@ class Request:
     turn_ended: float = 0.0
     ending: bool = False
 
+    def start(self, turn: Turn) -> None:
+        """Take up a turn: its prompt joins the history, and its answer as it grows."""
+        self.turn = turn
+        self.tokens.add(turn.prompt)
+        self.tokens.add(turn.generated)
+        self.num_tokens += len(turn.prompt)
+
+    def emit(self, turn: Turn, token: int, now: float) -> None:
+        """The next token of the turn, its current one, came out."""
+        turn.generated.append(token)
+        turn.token_times.append(now)
+        turn.switched.append(self.left_device)
+        self.num_tokens += 1
+        self.left_device = False
+
+    def token_ids(self, start: int, end: int) -> list[int]:
+        """The tokens at positions ``[start, end)``."""
+        return self.tokens.span(start, end)
+
     @property
-    def num_tokens(self) -> int:
-        """Tokens known."""
-        return len(self.tokens)
+    def block_table(self) -> NDArray[np.int32]:
+        """Its device block ids in token order, int32 ``[n]``."""
+        return self.kv.block_table(self.request_id)
 
     @property
     def device_valid_len(self) -> int:
@@ -107,6 +134,11 @@ class Request:
         return self.kv.dirty_blocks(self.request_id)
 
     @property
+    def missing_blocks(self) -> int:
+        """Blocks that its return would have to copy."""
+        return self.kv.missing_blocks(self.request_id)
+
+    @property
     def host_blocks(self) -> int:
         """Host blocks that it holds."""
         return self.kv.host_blocks(self.request_id)
@@ -121,4 +153,4 @@ class Request:
         """Blocks that it lacks for all its known tokens; 0 while it has nothing to compute."""
         if self.turn is None:
             return 0
-        return max(0, -(-len(self.tokens) // self.kv.block_size) - self.device_blocks)
+        return max(0, -(-self.num_tokens // self.kv.block_size) - self.kv.device_blocks(self.request_id))

@@ -17,13 +17,15 @@ from fastswitch.engine.clock import Clock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import BatchEntry, Executor
 from fastswitch.engine.request import Request
+from fastswitch.engine.room import RoomNow
 from fastswitch.engine.switcher import Switcher
 from fastswitch.memory import KVCacheManager, OutOfBlocksError
-from fastswitch.sched import EvictionWay, Placement, PoolView, RequestState, Scheduler
+from fastswitch.sched import EvictionWay, Insiders, Placement, Ranking, RequestState, Scheduler
 
 __all__ = ["DeadlockError", "StepLoop"]
 
-NOBODY = Placement((), (), (), (), frozenset(), ())
+NOBODY = Ranking.of((), ())
+NOTHING = Placement((), 0, (), (), (), frozenset(), (), 0, frozenset())
 
 
 class DeadlockError(RuntimeError):
@@ -58,7 +60,11 @@ class StepLoop:
         self._conversations = conversations
         self._clock = clock
         self._adaptive = adaptive
-        self._placement = NOBODY
+        self._ranking = NOBODY
+        self._insiders = Insiders.of(NOBODY)
+        self._placement = NOTHING
+        self._unsettled = False  # the placement's evictions and returns may have left other room than it reckoned with
+        self._running: list[Request] = []  # residents with something to compute, best first
         self.executed_iterations = 0
         self.waited_s = 0.0  # nothing ran, because those who could waited for a copy
 
@@ -71,8 +77,10 @@ class StepLoop:
         """Do one step; whether an iteration ran."""
         self._poll()
         self._draw_levels()
-        self._place()
+        moved = self._place()
         self._poll()
+        if moved or self._conversations.changed:
+            self._look_around()
         ready = self._grow()
         if not ready:
             return False
@@ -105,29 +113,56 @@ class StepLoop:
             self._conversations.changed = True
 
     def _draw_levels(self) -> None:
-        requests = list(self._conversations.requests)
-        levels = self._scheduler.ranker.new_levels(requests, self.executed_iterations)
+        ranker = self._scheduler.ranker
+        requests = self._conversations.newcomers()
+        if ranker.is_due(self.executed_iterations):
+            requests = list(self._conversations.requests)
+        elif not requests:
+            return
+        levels = ranker.new_levels(requests, self.executed_iterations)
+        request = self._conversations.request
         for request_id, level in levels.items():
-            self._conversations.request(request_id).priority = level
-            self._conversations.changed = True
+            request(request_id).priority = level
+        if levels:
+            self._conversations.rank_anew()
 
     # Residency
 
-    def _place(self) -> None:
-        """Place until the placement asks for nothing that changes the room at once."""
-        growing = self._placement.unplaced and any(r.blocks_needed for r in self._conversations.wanting())
-        if not (self._conversations.changed or growing):
-            return
-        self._conversations.changed = False
+    def _is_stale(self) -> bool:
+        """Whether another placement could decide otherwise than the last one."""
+        if self._conversations.changed:
+            return True
+        if not self._placement.leaves_waiting:
+            return False
+        # those who wait claim room, so who may grow is decided anew
+        growing = any(request.num_tokens > request.room for request in self._running)
+        return growing or (self._unsettled and any(r.blocks_needed for r in self._conversations.wanting()))
+
+    def _place(self) -> bool:
+        """Place until the placement asks for nothing that changes the room at once; whether anybody moved."""
+        if not self._is_stale():
+            return False
+        moved, self._conversations.changed = self._conversations.changed, False
         self._hold_suspended_off()
+        self._rank()
         while True:
-            candidates = [request for request in self._conversations.requests if not request.suspended]
-            self._placement = self._scheduler.place(candidates, self._pools())
-            self._kv.prefer(self._placement.order)
+            if moved:
+                self._insiders = Insiders.of(self._ranking)
+            self._placement = self._scheduler.place_ranked(self._ranking, self._insiders, RoomNow(self._switcher))
             if not self._evict():
                 break
-        for request_id in (*self._placement.swap_ins, *self._placement.admissions):
+            moved = True
+        coming = (*self._placement.swap_ins, *self._placement.admissions)
+        for request_id in coming:
             self._switcher.bring_in(self._conversations.request(request_id))
+        self._unsettled = bool(self._placement.evictions or coming)
+        return moved or self._unsettled
+
+    def _rank(self) -> None:
+        if self._conversations.reranked:
+            self._conversations.reranked = False
+            self._ranking = self._scheduler.rank(self._conversations.candidates())
+            self._kv.prefer(self._ranking.order)
 
     def _evict(self) -> bool:
         """Enact the placement's evictions; whether one of them gave room at once."""
@@ -139,26 +174,22 @@ class StepLoop:
         return self._switcher.poll() or at_once
 
     def _hold_suspended_off(self) -> None:
-        for request in self._conversations.requests:
-            resident = request.state in (RequestState.RUNNING, RequestState.IDLE)
-            if request.suspended and resident and request.device_blocks:
+        for request in self._conversations.suspended:
+            if request.state in (RequestState.RUNNING, RequestState.IDLE) and request.device_blocks:
                 self._switcher.evict(request, EvictionWay.SWAP_OUT)
 
-    def _pools(self) -> PoolView:
-        kv = self._kv
-        return PoolView(kv.num_free, kv.num_clean, kv.num_vacating, kv.num_host_free)
+    def _look_around(self) -> None:
+        """Who is on the device now, who of them runs, and the room that these hold."""
+        if self._unsettled or self._conversations.changed:  # else nobody moved since the placement
+            self._insiders = Insiders.of(self._ranking)
+        ids = [r.request_id for _, r in self._insiders.active if r.state is RequestState.RUNNING]
+        self._running = [self._conversations.request(request_id) for request_id in ids]
+        for request in self._running:
+            request.room = request.device_blocks * self._kv.block_size
 
     def _grow(self) -> list[Request]:
-        """The residents that hold room for their known tokens, best first; growth is given in that order."""
-        ready = []
-        for request_id in self._placement.order:
-            request = self._conversations.request(request_id)
-            if request.state is not RequestState.RUNNING or request.turn is None or request.suspended:
-                continue
-            if request.blocks_needed and not self._grow_one(request):
-                continue
-            ready.append(request)
-        return ready
+        """The running requests that hold room for their known tokens, best first; growth is given in that order."""
+        return [r for r in self._running if r.num_tokens <= r.room or self._grow_one(r)]
 
     def _grow_one(self, request: Request) -> bool:
         if request.request_id in self._placement.sitting_out:
@@ -168,6 +199,7 @@ class StepLoop:
         except OutOfBlocksError:
             self._conversations.changed = True  # ran short: place again
             return False
+        request.room = request.device_blocks * self._kv.block_size
         return True
 
     # Compute
@@ -175,55 +207,53 @@ class StepLoop:
     def _iterate(self, ready: Sequence[Request]) -> None:
         output = self._scheduler.pack(ready)
         requests = [self._conversations.request(entry.request_id) for entry in output.scheduled]
-        batch = [self._entry(r, e.num_tokens) for r, e in zip(requests, output.scheduled, strict=True)]
+        batch = [
+            BatchEntry(request_id, start, num_tokens, start + num_tokens == request.num_tokens, request)
+            for request, (request_id, start, num_tokens) in zip(requests, output.scheduled, strict=True)
+        ]
         start = self._clock.now()
         sampled = self._executor.run(batch)
         now = self._clock.now()
         self.executed_iterations += 1
         if self._adaptive is not None:
-            self._adaptive.observe_iteration(now - start)
+            self._adaptive.observe_iteration(now - start, len(ready))
+        self._kv.commit_batch([(entry.request_id, entry.start + entry.num_tokens) for entry in batch])
         for request, entry, token in zip(requests, batch, sampled, strict=True):
-            self._commit(request, entry, token, now)
+            self._account(request, entry, token, now)
 
-    def _entry(self, request: Request, num_tokens: int) -> BatchEntry:
-        start = request.device_valid_len
-        token_ids = request.tokens[start : start + num_tokens]
-        table = self._kv.block_table(request.request_id)
-        return BatchEntry(request.request_id, token_ids, start, table, start + num_tokens == request.num_tokens)
-
-    def _commit(self, request: Request, entry: BatchEntry, token: int | None, now: float) -> None:
-        end = entry.start + len(entry.token_ids)
-        self._kv.commit(request.request_id, end)
+    def _account(self, request: Request, entry: BatchEntry, token: int | None, now: float) -> None:
         if request.protected:
             request.protected = False
-            self._conversations.changed = self._conversations.changed or bool(self._placement.unplaced)
-        self._charge(request, entry, end)
-        if token is None or request.turn is None:
-            return
-        request.tokens.append(token)
+            self._conversations.changed = self._conversations.changed or self._placement.leaves_waiting
+        self._charge(request, entry)
         turn = request.turn
-        turn.generated.append(token)
-        turn.token_times.append(now)
-        turn.switched.append(request.left_device)
-        request.left_device = False
+        if token is None or turn is None:
+            return
+        request.emit(turn, token, now)
         if len(turn.generated) == turn.max_new_tokens:
             self._conversations.end_turn(request)
 
-    def _charge(self, request: Request, entry: BatchEntry, end: int) -> None:
-        fresh = max(0, end - max(entry.start, request.high_water))
-        self._switcher.counts.recomputed_tokens += len(entry.token_ids) - fresh
+    def _charge(self, request: Request, entry: BatchEntry) -> None:
+        _, start, num_tokens, samples, _ = entry
+        end = start + num_tokens
+        if start == request.high_water and end == request.charged:  # a decode of one that has lost nothing
+            request.high_water, request.charged = end, end + samples
+            self._scheduler.accountant.charge(request, 0, int(samples))
+            return
+        if start < request.high_water:
+            self._switcher.counts.recomputed_tokens += min(end, request.high_water) - start
         request.high_water = max(request.high_water, end)
-        prompt, decode = max(0, end - request.charged), int(entry.samples)
-        request.charged = max(request.charged, end + decode)  # an answer's token is charged when it is sampled
-        self._scheduler.accountant.charge(request, prompt, decode)
+        prompt = max(0, end - request.charged)
+        request.charged = max(request.charged, end + samples)  # an answer's token is charged when it is sampled
+        self._scheduler.accountant.charge(request, prompt, int(samples))
 
     def _broken_equation(self) -> str:
-        pools = self._pools()
+        room = RoomNow(self._switcher)
         order = [self._conversations.request(request_id) for request_id in self._placement.order]
         first = next(request for request in order if request.turn is not None)
         # its own clean blocks are among the clean ones, so it is asked for them again; a resident keeps what it holds
         need = first.blocks_needed + (first.device_blocks if first.state is RequestState.SWAPPED else 0)
         return (
-            f"deadlock: request {first.request_id} ({first.state.value}) needs {need} blocks, but free {pools.free} + "
-            f"clean {pools.clean} + vacating {pools.vacating} < {need} and nothing below it can leave"
+            f"deadlock: request {first.request_id} ({first.state.value}) needs {need} blocks, but free {room.free} + "
+            f"clean {room.clean} + vacating {room.vacating} < {need} and nothing below it can leave"
         )

@@ -71,6 +71,10 @@ class Switcher:
         request.left_device = True
         request.state = RequestState.WAITING if request.turn is not None else RequestState.IDLE
 
+    def num_blocks_to_begin(self, direction: SwapDirection) -> int | None:
+        """Blocks whose copies are worth beginning now; None: any number."""
+        return None if self.adaptive is None else self.adaptive.num_blocks_to_begin(direction, self._queued(direction))
+
     def poll(self) -> bool:
         """Make true what has landed since the last poll; whether anything had."""
         reports = [*self._refused, *self.swaps.landed()]
@@ -108,13 +112,14 @@ class Switcher:
         except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
             self._refused.append(SwapReport(job, "refused", error=error))
             return
-        if self.adaptive is not None and self.adaptive.choose(job.direction, self._queued(job)) is SwapMode.WAIT:
+        num_queued = self._queued(job.direction)  # the job's own included
+        if self.adaptive is not None and self.adaptive.choose(job.direction, num_queued) is SwapMode.WAIT:
             self.swaps.wait([job])
 
-    def _queued(self, job: SwapJob) -> int:
-        """Blocks of the job and of those that its thread copies before it."""
-        others = [request.job for request in self._in_flight.values() if request.job is not None]
-        return sum(other.num_blocks for other in others if other.direction is job.direction)
+    def _queued(self, direction: SwapDirection) -> int:
+        """Blocks that the direction's thread has to copy yet, as far as its landings are known."""
+        jobs = [request.job for request in self._in_flight.values() if request.job is not None]
+        return sum(job.num_blocks for job in jobs if job.direction is direction)
 
     def _landed(self, report: SwapReport) -> None:
         job = report.job
@@ -137,8 +142,9 @@ class Switcher:
 
     def _observe(self) -> None:
         """Tell the adaptive rule of copies that are over; never waits for one."""
-        over = [r for r in self._unobserved if r.copy_done is None or r.copy_done.query()]
-        self._unobserved = [r for r in self._unobserved if r not in over]
-        for report in over:
-            if self.adaptive is not None and report.copy_done is not None:
+        reports, self._unobserved = self._unobserved, []
+        for report in reports:
+            if report.copy_done is not None and not report.copy_done.query():
+                self._unobserved.append(report)
+            elif self.adaptive is not None and report.copy_done is not None:
                 self.adaptive.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fastswitch.engine.executor import BatchEntry
+from fastswitch.engine.executor import BatchEntry, KnownTokens
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import ModelExecutor
@@ -105,6 +105,7 @@ def _logit_gap(
     layout = bed.spec.layout
     pool = KVPool(layout, layout.blocks_for(len(context)), bed.model.model.device)
     table = np.arange(pool.num_blocks, dtype=np.int32)
-    logits = ModelExecutor(bed.model.model, pool).logits([BatchEntry(0, context, 0, table, samples=True)])[0]
+    entry = BatchEntry(0, 0, len(context), samples=True, source=KnownTokens(context, table))
+    logits = ModelExecutor(bed.model.model, pool).logits([entry])[0]
     top = logits.double().topk(2).values
     return float(top[0] - top[1]), float(logits.double().max() - logits.double().min())

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import index
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,7 @@ class KVCacheManager:
         self._reclaimer = Reclaimer(self.device, self.host, min_tail, headroom)
         self._sharing = Sharing(self._roster, self.device, self.host)
         self._thread = OwnerThread()
+        self._leaving: _Leaving | None = None  # until a request's state changes
 
     # What is where
 
@@ -108,13 +110,12 @@ class KVCacheManager:
     @property
     def num_clean(self) -> int:
         """Device blocks of evicted segments that the host has in full: free for the asking."""
-        return self._reclaimer.clean_blocks(self._on(self.device))
+        return self._count_leaving().clean
 
     @property
     def num_vacating(self) -> int:
         """Device blocks that become clean, or free, when the copies under way land."""
-        moving = (s for s in self._on(self.device) if s.job is not None and not s.quarantined and not s.resident)
-        return sum(self.device.num_blocks(segment.segment_id) for segment in moving)
+        return self._count_leaving().vacating
 
     @property
     def num_host_free(self) -> int:
@@ -135,7 +136,10 @@ class KVCacheManager:
 
     def device_valid_len(self, request_id: Hashable) -> int:
         """Tokens of the request, from its first on, whose KV on the device is right."""
-        return _valid_len(self.device, self._roster.of(request_id))
+        holder = self._roster.holders[request_id]
+        if len(holder.segments) == 1:  # nothing was forked: the common case, asked about for each token
+            return self.device.valid_len(holder.segments[0].segment_id)
+        return _valid_len(self.device, holder)
 
     def host_valid_len(self, request_id: Hashable) -> int:
         """Tokens of the request, from its first on, whose KV on the host is right."""
@@ -143,11 +147,14 @@ class KVCacheManager:
 
     def device_blocks(self, request_id: Hashable) -> int:
         """Device blocks that the request reads or has room in, shared ones included."""
-        return sum(map(self.device.num_blocks, self.segment_ids(request_id)))
+        holder = self._roster.holders[request_id]
+        if len(holder.segments) == 1:
+            return self.device.num_blocks(holder.segments[0].segment_id)
+        return _num_blocks(self.device, holder)
 
     def host_blocks(self, request_id: Hashable) -> int:
         """Host blocks of the request's segments, shared ones included."""
-        return sum(map(self.host.num_blocks, self.segment_ids(request_id)))
+        return _num_blocks(self.host, self._roster.of(request_id))
 
     def host_blocks_needed(self, request_id: Hashable) -> int:
         """Host blocks that an eviction would take now, beyond those that the request's segments hold."""
@@ -156,6 +163,10 @@ class KVCacheManager:
     def dirty_blocks(self, request_id: Hashable) -> int:
         """Blocks that an eviction would have to copy to the host now."""
         return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_OUT)) for s in self._roster.of(request_id).segments)
+
+    def missing_blocks(self, request_id: Hashable) -> int:
+        """Blocks that a return would have to copy to the device now."""
+        return sum(len(self._jobs.lacking(s, SwapDirection.SWAP_IN)) for s in self._roster.of(request_id).segments)
 
     def is_resident(self, request_id: Hashable) -> bool:
         """Whether the request's KV is on the device, wanted there, and no copy was begun for it."""
@@ -218,7 +229,7 @@ class KVCacheManager:
 
     def prefer(self, request_ids: Sequence[Hashable]) -> None:
         """Say who matters, best first: room is taken from the last ones first, and from unnamed ones before them."""
-        self._check_thread()
+        assert self._thread.is_current(), WRONG_THREAD
         self._reclaimer.prefer(request_ids)
 
     def grow(self, request_id: Hashable, num_tokens: int) -> None:
@@ -228,7 +239,8 @@ class KVCacheManager:
             OutOfBlocksError: nothing changed.
             ValueError: if the request is evicted or a copy of it is under way.
         """
-        holder = self._expect(request_id, resident=True)
+        assert self._thread.is_current(), WRONG_THREAD
+        holder = self._roster.expect(request_id, resident=True)
         own, own_tokens = holder.own.segment_id, _count(num_tokens) - holder.shared_len
         self._reclaim_device(self.device.shortage(own, own_tokens), keep=())
         self.device.hold(own, own_tokens)
@@ -239,13 +251,24 @@ class KVCacheManager:
         Raises:
             ValueError: if that is less than before or more than the room held, or the request is not resident.
         """
-        holder = self._expect(request_id, resident=True)
-        before, room = _valid_len(self.device, holder), self.device_blocks(request_id) * self.block_size
-        if not before <= _count(num_tokens) <= room:
-            raise ValueError(
-                f"num_tokens must be in [{before}, {room}], what it has and has room for, got {num_tokens}"
-            )
-        self.device.mark_valid(holder.own.segment_id, num_tokens - holder.shared_len)
+        self.commit_batch([(request_id, num_tokens)])
+
+    def commit_batch(self, lengths: Iterable[tuple[Hashable, int]]) -> None:
+        """As `commit`, for a whole iteration at once: pairs of ``request_id`` and ``num_tokens``.
+
+        Raises:
+            ValueError: as `commit` does; the pairs in front of the wrong one are committed.
+        """
+        assert self._thread.is_current(), WRONG_THREAD
+        for request_id, num_tokens in lengths:
+            holder = self._roster.expect(request_id, resident=True)
+            own = holder.segments[-1].segment_id
+            own_tokens = index(num_tokens) - (holder.shared_len if len(holder.segments) > 1 else 0)
+            if not self.device.extend_valid(own, own_tokens):
+                before, room = _valid_len(self.device, holder), _num_blocks(self.device, holder) * self.block_size
+                raise ValueError(
+                    f"num_tokens must be in [{before}, {room}], what it has and has room for, got {_count(num_tokens)}"
+                )
 
     def start_turn(self, request_id: Hashable) -> None:
         """The conversation has something to compute again."""
@@ -329,6 +352,7 @@ class KVCacheManager:
         room[own] = max(room[own], _count(num_tokens) - holder.shared_len)
         need = sum(self.device.shortage(*entry) for entry in room.items())
         self._reclaim_device(need, keep=holder.segments)
+        self._leaving = None
         holder.resident = True
         for segment_id, num_room in room.items():
             self.device.hold(segment_id, num_room)
@@ -458,6 +482,7 @@ class KVCacheManager:
                 f"blocks without a segment: {tier.segment_ids - segments.keys()}"
             )
         self._sharing.check_invariants()
+        assert self._leaving in (None, self._recount()), f"counted {self._leaving}, there are {self._recount()}"
 
     # Private
 
@@ -477,7 +502,21 @@ class KVCacheManager:
         return self._roster.expect(request_id, resident=resident)
 
     def _check_thread(self) -> None:
+        """Before a request's state changes."""
         assert self._thread.is_current(), WRONG_THREAD
+        self._leaving = None
+
+    def _count_leaving(self) -> _Leaving:
+        """O(1) while nobody's state changes: what residents take and write counts for neither."""
+        if self._leaving is None:
+            self._leaving = self._recount()
+        return self._leaving
+
+    def _recount(self) -> _Leaving:
+        segments = [segment for segment in self._on(self.device) if not segment.resident]
+        moving = [segment for segment in segments if segment.job is not None and not segment.quarantined]
+        vacating = sum(self.device.num_blocks(segment.segment_id) for segment in moving)
+        return _Leaving(self._reclaimer.clean_blocks(segments), vacating)
 
     def _on(self, tier: Tier) -> list[Segment]:
         """The segments that hold blocks there."""
@@ -485,8 +524,13 @@ class KVCacheManager:
         return [segments[segment_id] for segment_id in tier.segment_ids]
 
     def _reclaim_device(self, num_blocks: int, keep: Sequence[Segment]) -> None:
-        if self._reclaimer.runs_low(self.device, num_blocks):
+        if not self._reclaimer.runs_low(self.device, num_blocks):
+            return
+        if self.num_clean:
+            self._leaving = None
             self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
+        else:
+            self._reclaimer.reclaim_device(num_blocks, (), keep)
 
     def _reclaim_host(self, num_blocks: int, holder: Holder) -> list[Segment]:
         if not self._reclaimer.runs_low(self.host, num_blocks):
@@ -502,11 +546,23 @@ class KVCacheManager:
                 self.host.cut(segment.segment_id, 0)
 
 
+class _Leaving(NamedTuple):
+    """Device blocks of segments that nobody resident reads."""
+
+    clean: int
+    vacating: int
+
+
 def _count(num_tokens: int) -> int:
     """The number as an integer, refused if it is negative."""
     if index(num_tokens) < 0:
         raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
     return index(num_tokens)
+
+
+def _num_blocks(tier: Tier, holder: Holder) -> int:
+    """Blocks there of all that the request reads."""
+    return sum(tier.num_blocks(segment.segment_id) for segment in holder.segments)
 
 
 def _valid_len(tier: Tier, holder: Holder) -> int:

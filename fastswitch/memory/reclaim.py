@@ -56,13 +56,22 @@ class Reclaimer:
         self._host = host
         self._min_tail = min_tail
         self.given_up = GivenUp()
-        self._rank: dict[Hashable, int] = {}  # request_id |-> position
+        self._preferred: tuple[Hashable, ...] = ()
+        self._positions: dict[Hashable, int] | None = None  # request_id |-> position; made when somebody is to lose
 
     def prefer(self, request_ids: Iterable[Hashable]) -> None:
         """Say who matters, best first; unnamed requests come after all named ones."""
-        self._rank = {}
-        for request_id in request_ids:
-            self._rank.setdefault(request_id, len(self._rank))
+        self._preferred = tuple(request_ids)
+        self._positions = None
+
+    @property
+    def _rank(self) -> dict[Hashable, int]:
+        """request_id |-> how many are preferred to it."""
+        if self._positions is None:
+            self._positions = {}
+            for request_id in self._preferred:
+                self._positions.setdefault(request_id, len(self._positions))
+        return self._positions
 
     def runs_low(self, tier: Tier, num_blocks: int) -> bool:
         """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
@@ -70,8 +79,9 @@ class Reclaimer:
 
     def is_clean(self, segment: Segment) -> bool:
         """Whether the segment's device blocks can be given back at once."""
-        lacking = self._device.valid_len(segment.segment_id) > self._host.valid_len(segment.segment_id)
-        return not lacking and segment.job is None and not segment.resident
+        if segment.job is not None or segment.resident:
+            return False
+        return self._device.valid_len(segment.segment_id) <= self._host.valid_len(segment.segment_id)
 
     def clean_blocks(self, segments: Iterable[Segment]) -> int:
         """Device blocks that the clean ones among ``segments`` hold."""
@@ -160,8 +170,9 @@ class Reclaimer:
 
     def _position(self, segment: Segment) -> tuple[int, bool]:
         """The rank of its best holder; of one holder's segments what lies behind goes before its prefix."""
-        ranks = (self._rank.get(holder.request_id, len(self._rank)) for holder in segment.holders)
-        return min(ranks, default=len(self._rank)), segment.num_tokens is None
+        rank = self._rank
+        ranks = [rank.get(holder.request_id, len(rank)) for holder in segment.holders]
+        return min(ranks, default=len(rank)), segment.num_tokens is None
 
     def _blocks_per_group(self, segment: Segment) -> float:
         return self._host.num_blocks(segment.segment_id) / len(self._host.allocator.groups(segment.segment_id))

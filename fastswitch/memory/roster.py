@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Iterable
+from typing import NoReturn
 
 from fastswitch.memory.segment import Holder, Segment
 
@@ -23,6 +24,11 @@ class UnknownRequestError(KeyError):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument; a message should read as one.
         return f"request {self.args[0]!r} is unknown: add it first"
+
+
+class _Holders(dict[Hashable, Holder]):
+    def __missing__(self, request_id: Hashable) -> NoReturn:
+        raise UnknownRequestError(request_id)
 
 
 class Roster:
@@ -41,7 +47,7 @@ class Roster:
     """
 
     def __init__(self) -> None:
-        self.holders: dict[Hashable, Holder] = {}
+        self.holders: dict[Hashable, Holder] = _Holders()
         self.segments: dict[Hashable, Segment] = {}
         self._serials = itertools.count()
 
@@ -51,10 +57,7 @@ class Roster:
         Raises:
             UnknownRequestError: if it is unknown.
         """
-        try:
-            return self.holders[request_id]
-        except KeyError:
-            raise UnknownRequestError(request_id) from None
+        return self.holders[request_id]
 
     def expect(self, request_id: Hashable, *, resident: bool | None = None) -> Holder:
         """A known request for which no copy is under way.
@@ -63,7 +66,7 @@ class Roster:
             UnknownRequestError: if it is unknown.
             ValueError: if a copy is under way, or the request is not as ``resident`` says.
         """
-        holder = self.of(request_id)
+        holder = self.holders[request_id]
         if holder.job is not None:
             raise _busy(request_id, holder.job.job_id)
         if resident is not None and holder.resident is not resident:

@@ -64,7 +64,7 @@ class Tier:
 
     def num_blocks(self, segment_id: Hashable) -> int:
         """Blocks that the segment holds here."""
-        return self.allocator.num_owned(segment_id) if segment_id in self._valid_len else 0
+        return self.allocator.num_owned(segment_id)
 
     def copy(self, segment_id: Hashable) -> KVCopy:
         """The segment's copy as a value; without a copy no groups and length 0."""
@@ -99,11 +99,19 @@ class Tier:
         Raises:
             ValueError: if that is less than before, or more than the room held.
         """
-        before, room = self.valid_len(segment_id), self.num_blocks(segment_id) * self.block_size
-        if not before <= num_tokens <= room:
+        if not self.extend_valid(segment_id, num_tokens):
+            before, room = self.valid_len(segment_id), self.num_blocks(segment_id) * self.block_size
             raise ValueError(f"valid_len must stay in [{before}, {room}], got {num_tokens}: hold the room first")
-        if num_tokens:
-            self._valid_len[segment_id] = num_tokens
+
+    def extend_valid(self, segment_id: Hashable, num_tokens: int) -> bool:
+        """As `mark_valid`, for every token that an engine makes: whether it was possible, else nothing changed."""
+        before = self._valid_len.get(segment_id)
+        if before is None:
+            return num_tokens == 0
+        if not before <= num_tokens <= self.allocator.num_owned(segment_id) * self.block_size:
+            return False
+        self._valid_len[segment_id] = num_tokens
+        return True
 
     def cut(self, segment_id: Hashable, num_tokens: int) -> None:
         """Keep at most the first ``num_tokens`` tokens and the blocks that they fill."""

@@ -6,6 +6,7 @@ from fastswitch.sched.fcfs import FCFS
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
+from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import (
     Accountant,
     EvictionWay,
@@ -16,7 +17,7 @@ from fastswitch.sched.roles import (
     SchedulerOutput,
 )
 from fastswitch.sched.scheduler import Scheduler
-from fastswitch.sched.view import PoolView, RequestState, RequestView
+from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
 
 __all__ = [
     "FCFS",
@@ -25,6 +26,7 @@ __all__ = [
     "Eviction",
     "EvictionWay",
     "Evictor",
+    "Insiders",
     "MarkovPriorities",
     "Packer",
     "Placement",
@@ -34,9 +36,11 @@ __all__ = [
     "PriorityTrace",
     "RandomPriorities",
     "Ranker",
+    "Ranking",
     "Recompute",
     "RequestState",
     "RequestView",
+    "Room",
     "ScheduledTokens",
     "Scheduler",
     "SchedulerOutput",

@@ -6,6 +6,7 @@ vLLM's default, and the order within a level of the other rankers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from fastswitch.sched.view import RequestView
 
@@ -17,7 +18,7 @@ class FCFS:
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """Earliest turn first. O(n log n)."""
-        return sorted(requests, key=lambda request: (request.arrival, request.request_id))
+        return sorted(sorted(requests, key=attrgetter("request_id")), key=attrgetter("arrival"))
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether ``challenger`` came first: an evicted request takes its room back from those who came after it."""
@@ -26,3 +27,7 @@ class FCFS:
     def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:  # noqa: ARG002
         """Nothing: arrival is all that counts."""
         return {}
+
+    def is_due(self, executed_iterations: int) -> bool:  # noqa: ARG002
+        """Never."""
+        return False

@@ -30,15 +30,19 @@ class PrefillFirst:
 
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
         """The first prompts that fit, whole; if there is none, one token of each request."""
-        todo = [(request.request_id, request.num_tokens - request.device_valid_len) for request in ready]
-        prompts = [entry for entry in todo if entry[1] > 1]
+        todo = [
+            ScheduledTokens(request.request_id, start := request.device_valid_len, request.num_tokens - start)
+            for request in ready
+        ]
         budget = self.max_tokens
         batch: list[ScheduledTokens] = []
-        for request_id, num_tokens in prompts or todo:
-            if num_tokens > budget and batch:
-                break
-            batch.append(ScheduledTokens(request_id, min(num_tokens, budget)))
-            budget -= batch[-1].num_tokens
+        for entry in [entry for entry in todo if entry.num_tokens > 1] or todo:
+            if entry.num_tokens > budget:
+                if batch:
+                    break
+                entry = entry._replace(num_tokens=budget)  # noqa: PLW2901 - the first prompt, in part
+            batch.append(entry)
+            budget -= entry.num_tokens
             if budget == 0:
                 break
         return SchedulerOutput(tuple(batch))

@@ -9,16 +9,21 @@ and blocks that can be had *soon* (a copy out must land first). Rules, learned f
 3. who came in stays until it has made a productive step; an idle one has none to make;
 4. who cannot grow sits out, and the lowest-ranked unprotected resident is evicted, be it the one that cannot grow;
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
-   behind it stay.
+   behind it stay;
+6. so does the first whose return would only stand in the queue for the link: nobody is pushed out for it yet.
+
+So only who is on the device is looked at behind it, however many wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import EvictionWay, Evictor
-from fastswitch.sched.view import PoolView, RequestState, RequestView
+from fastswitch.sched.view import RequestState, RequestView, Room
 
 __all__ = ["Eviction", "Placement", "Residency"]
 
@@ -37,81 +42,119 @@ class Placement:
 
     Attributes:
         order: everyone, best first: those with something to compute, then idle ones, longest idle last.
+        num_active: how many of them have something to compute.
         evictions: who leaves.
         swap_ins: evicted requests whose room can be had now, best first.
         admissions: waiting requests whose room can be had now, best first.
         sitting_out: residents that cannot grow yet.
-        unplaced: requests that want memory and have to wait for it.
+        passed_over: requests that wait for room which is promised to them.
+        num_walked: of those with something to compute, how many were given the room that there is: the next one, if it
+            is outside, found none and blocked all who are outside behind it.
+        settled: those with something to compute that were on the device or on their way in, so that they need not wait.
     """
 
     order: tuple[int, ...]
+    num_active: int
     evictions: tuple[Eviction, ...]
     swap_ins: tuple[int, ...]
     admissions: tuple[int, ...]
     sitting_out: frozenset[int]
-    unplaced: tuple[int, ...]
+    passed_over: tuple[int, ...]
+    num_walked: int
+    settled: frozenset[int]
+
+    @property
+    def unplaced(self) -> tuple[int, ...]:
+        """Requests that want memory and have to wait for it, best first. O(their number)."""
+        return (*self.passed_over, *self._blocked())
+
+    @property
+    def leaves_waiting(self) -> bool:
+        """Whether anybody is unplaced. O(residents)."""
+        return bool(self.passed_over) or any(True for _ in self._blocked())
+
+    def _blocked(self) -> Iterator[int]:
+        behind = islice(self.order, self.num_walked, self.num_active)
+        return (request_id for request_id in behind if request_id not in self.settled)
 
 
 class Residency:
     """Decides one placement; made for one step and thrown away.
 
     Args:
-        ranked: requests with something to compute, best first.
-        idle: idle conversations, longest idle last.
-        pools: room by kind.
+        ranking: everyone, best first.
+        insiders: those of them that are on the device.
+        room: blocks by what can be done with them.
         may_preempt: ``(challenger, holder)``: whether the ranker lets one push the other out.
         evictor: what happens to a victim.
     """
 
     def __init__(
         self,
-        ranked: Sequence[RequestView],
-        idle: Sequence[RequestView],
-        pools: PoolView,
+        ranking: Ranking,
+        insiders: Insiders,
+        room: Room,
         may_preempt: Callable[[RequestView, RequestView], bool],
         evictor: Evictor,
     ) -> None:
-        self._ranked = ranked
-        self._idle = idle
+        self._ranking = ranking
+        self._insiders = insiders
         self._may_preempt = may_preempt
         self._evictor = evictor
-        self._now = pools.free + pools.clean
-        self._soon = pools.vacating
-        self._host_free = pools.host_free
-        self._victims = [request for request in (*ranked, *idle) if _may_leave(request)]  # the next victim is the last
+        self._room = room
+        self._now = room.free + room.clean
+        self._soon = room.vacating
+        self._copy_in = room.copy_in
+        self._host_free: int | None = None  # until an eviction asks: it may cost more to know than all the rest
+        residents = (*[request for _, request in insiders.active], *insiders.idle)
+        self._victims = [request for request in residents if _may_leave(request)]  # the next victim is the last
+        self._num_walked = 0
         self._passed = 0  # victims that the walk has passed: they rank above whoever comes now
         self._blocked = False
         self._evictions: list[Eviction] = []
+        self._evicted: set[int] = set()
         self._swap_ins: list[int] = []
         self._admissions: list[int] = []
         self._sitting_out: list[int] = []
-        self._unplaced: list[int] = []
+        self._passed_over: list[int] = []
 
     def decide(self) -> Placement:
-        """Walk once, best first. O(n) when nobody is pushed out, else O(n x victims)."""
-        evicted: set[int] = set()
-        for request in self._ranked:
-            if request.request_id in evicted:
+        """Walk once, best first; n on the device or in front of the first that finds no room.
+
+        O(n) when nobody is pushed out, else O(n x victims).
+        """
+        for position, request in self._insiders.active:
+            self._bring_in_up_to(position)
+            if not self._blocked:
+                self._num_walked = position + 1
+            if request.request_id in self._evicted:
                 continue
             if request.state is RequestState.RUNNING:
                 self._grow(request)
-            elif request.state in (RequestState.WAITING, RequestState.SWAPPED):
-                self._bring_in(request)
-            elif request.state is RequestState.SWAPPING_OUT:
+            elif request.state is RequestState.SWAPPING_OUT and not self._blocked:
                 self._expect_back(request)
-            evicted.update(eviction.request_id for eviction in self._evictions[len(evicted) :])
+        self._bring_in_up_to(len(self._ranking.active))
         return Placement(
-            order=tuple(request.request_id for request in (*self._ranked, *self._idle)),
+            order=self._ranking.order,
+            num_active=len(self._ranking.active),
             evictions=tuple(self._evictions),
             swap_ins=tuple(self._swap_ins),
             admissions=tuple(self._admissions),
             sitting_out=frozenset(self._sitting_out),
-            unplaced=tuple(self._unplaced),
+            passed_over=tuple(self._passed_over),
+            num_walked=self._num_walked,
+            settled=self._insiders.settled,
         )
+
+    def _bring_in_up_to(self, position: int) -> None:
+        """Give the room to those who are outside in front of that position, until one of them finds none."""
+        while self._num_walked < position and not self._blocked:
+            self._bring_in(self._ranking.active[self._num_walked])
+            self._num_walked += not self._blocked
 
     def _grow(self, request: RequestView) -> None:
         need = request.blocks_needed
-        found = self._make_room(request, need)
+        found = not need or self._make_room(request, need)
         if not (found and self._claim(need)):
             self._sitting_out.append(request.request_id)
         if not found:
@@ -124,24 +167,33 @@ class Residency:
 
     def _bring_in(self, request: RequestView) -> None:
         need = request.blocks_needed + request.device_blocks  # its own clean blocks are part of the room
-        self._blocked = self._blocked or not self._make_room(request, need)
-        if self._blocked or not self._claim(need):
-            self._unplaced.append(request.request_id)
+        if not (self._may_copy(request) and self._make_room(request, need)):
+            self._blocked = True
+        elif not self._claim(need):
+            self._passed_over.append(request.request_id)
         elif request.state is RequestState.SWAPPED:
             self._swap_ins.append(request.request_id)
         else:
             self._admissions.append(request.request_id)
 
+    def _may_copy(self, request: RequestView) -> bool:
+        """Whether the link has time for the request's return, if it needs any; then that is promised to it."""
+        if self._copy_in is None or request.state is not RequestState.SWAPPED or not request.missing_blocks:
+            return True
+        if self._copy_in <= 0:
+            return False
+        self._copy_in -= request.missing_blocks
+        return True
+
     def _expect_back(self, request: RequestView) -> None:
         """Its rank rose while it is copied out: nobody below takes the blocks that it leaves and will want again."""
-        self._unplaced.append(request.request_id)
+        self._passed_over.append(request.request_id)
+        kept = min(request.device_blocks, self._soon)
+        self._soon -= kept
+        lacking = request.device_blocks - kept + request.blocks_needed
+        self._blocked = lacking > self._now + self._soon
         if not self._blocked:
-            kept = min(request.device_blocks, self._soon)
-            self._soon -= kept
-            lacking = request.device_blocks - kept + request.blocks_needed
-            self._blocked = lacking > self._now + self._soon
-            if not self._blocked:
-                self._claim(lacking)
+            self._claim(lacking)
 
     def _make_room(self, request: RequestView, need: int) -> bool:
         """Push out as few as needed, lowest first, so that ``need`` blocks are there now or soon; or nobody at all."""
@@ -161,9 +213,11 @@ class Residency:
     def _evict(self, victim: RequestView) -> None:
         # The room counts a resident's own host copy, which its swap-out adds to and so cannot have.
         # Nor is there less than none: better-ranked victims may have been promised a part of that copy.
-        host_room = max(0, self._host_free - victim.host_blocks)
+        host_free = self._room.host_free if self._host_free is None else self._host_free
+        host_room = max(0, host_free - victim.host_blocks)
         way = self._evictor.choose(victim, host_room)
         self._evictions.append(Eviction(victim.request_id, way))
+        self._evicted.add(victim.request_id)
         self._victims.remove(victim)
         if way is EvictionWay.SWAP_OUT and victim.dirty_blocks:
             self._soon += victim.device_blocks

@@ -9,10 +9,12 @@ Ours:  4 levels, 0 is served first. Random: every level is drawn afresh at an up
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf, log, log1p
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
+from fastswitch.sched.draws import draws, mix
 from fastswitch.sched.view import RequestView
 
 __all__ = ["NUM_LEVELS", "MarkovPriorities", "Priorities", "PriorityTrace", "RandomPriorities"]
@@ -25,6 +27,9 @@ class Priorities(Protocol):
 
     def level(self, conversation_index: int, update_index: int) -> int:
         """Level in ``[0, NUM_LEVELS)``, a pure function of its arguments and the pattern's seed."""
+
+    def levels(self, conversation_indices: Iterable[int], update_index: int) -> list[int]:
+        """``level`` of each conversation: all at once, since an update asks about thousands."""
 
 
 class RandomPriorities:
@@ -39,30 +44,53 @@ class RandomPriorities:
 
     def level(self, conversation_index: int, update_index: int) -> int:
         """Uniform over the levels. O(1)."""
-        return random.Random(f"level {self.seed} {update_index} {conversation_index}").randrange(NUM_LEVELS)
+        return self.levels([conversation_index], update_index)[0]
+
+    def levels(self, conversation_indices: Iterable[int], update_index: int) -> list[int]:
+        """Uniform over the levels, each for itself."""
+        return [number % NUM_LEVELS for number in draws(mix(self.seed, update_index), conversation_indices)]
 
 
 class MarkovPriorities:
-    """Levels that stick: at an update a conversation moves to a neighbouring level with probability ``step``."""
+    """Levels that stick: at an update a conversation moves to a neighbouring level with probability ``step``.
+
+    Drawn are the updates from move to move, which are geometric, and the way of each move.
+    """
 
     def __init__(self, seed: int, step: float = 0.1) -> None:
         if not 0 <= step <= 1:
             raise ValueError(f"step must be a probability, got {step}")
         self.seed = seed
         self.step = step
-        self._reached: dict[int, tuple[int, int]] = {}  # conversation_index |-> (update_index, level) reached last
+        self._log_stay = log1p(-step) if step < 1 else -inf
+        self._stays: dict[int, _Stay] = {}  # conversation_index |-> the stay that was asked about last
 
     def level(self, conversation_index: int, update_index: int) -> int:
-        """The chain's level after ``update_index`` steps. O(1) when asked in order, else O(update_index)."""
-        reached, level = self._reached.get(conversation_index, (0, -1))
-        if level < 0 or reached > update_index:
-            reached, level = 0, RandomPriorities(self.seed).level(conversation_index, 0)
-        for update in range(reached + 1, update_index + 1):
-            draw = random.Random(f"step {self.seed} {update} {conversation_index}").random()
-            move = -1 if draw < self.step / 2 else 1 if draw < self.step else 0
-            level = min(max(level + move, 0), NUM_LEVELS - 1)
-        self._reached[conversation_index] = (update_index, level)
-        return level
+        """The chain's level after ``update_index`` steps.
+
+        O(moves since it was asked about last), in order; else O(moves since the first update).
+        """
+        stay = self._stays.get(conversation_index)
+        if stay is None or update_index < stay.since:
+            level = RandomPriorities(self.seed).level(conversation_index, 0)
+            stay = _Stay(level, 0, 0, self._next_move(conversation_index, 0, 0))
+        while update_index >= stay.until:
+            up = mix(self.seed, conversation_index, stay.num_moves) & 1
+            level = min(max(stay.level + (1 if up else -1), 0), NUM_LEVELS - 1)
+            since, num_moves = int(stay.until), stay.num_moves + 1
+            stay = _Stay(level, num_moves, since, self._next_move(conversation_index, num_moves, since))
+        self._stays[conversation_index] = stay
+        return stay.level
+
+    def levels(self, conversation_indices: Iterable[int], update_index: int) -> list[int]:
+        """``level`` of each conversation."""
+        return [self.level(conversation, update_index) for conversation in conversation_indices]
+
+    def _next_move(self, conversation_index: int, num_moves: int, since: int) -> float:
+        if not self.step:
+            return inf
+        uniform = ((mix(self.seed, conversation_index, num_moves) >> 11) + 0.5) / 2**53  # the lowest bit is the way
+        return since + 1 + log(uniform) / self._log_stay // 1
 
 
 class PriorityTrace:
@@ -82,22 +110,45 @@ class PriorityTrace:
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """Smallest level first. O(n log n)."""
-        return sorted(requests, key=_key)
+        # three stable passes over numbers: half the time of one over tuples
+        ranked = sorted(requests, key=attrgetter("request_id"))
+        ranked.sort(key=attrgetter("arrival"))
+        ranked.sort(key=_level)
+        return ranked
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether ``challenger`` ranks better; within a level the earlier turn does."""
         return _key(challenger) < _key(holder)
 
+    def is_due(self, executed_iterations: int) -> bool:
+        """Whether an update was not made yet, which ``new_levels`` does."""
+        return self._updates(executed_iterations) != self._update_index
+
     def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:
         """All levels when an update is due, otherwise those of requests that have none yet."""
-        update_index = int(executed_iterations * self.frequency + 1e-9)
-        due = update_index != self._update_index
-        self._update_index = update_index
+        due = self.is_due(executed_iterations)
+        self._update_index = self._updates(executed_iterations)
         if self.priorities is None:
             return {request.request_id: 0 for request in requests if request.priority is None}
         drawn = [request.request_id for request in requests if due or request.priority is None]
-        return {request_id: self.priorities.level(request_id, update_index) for request_id in drawn}
+        return dict(zip(drawn, self.priorities.levels(drawn, self._update_index), strict=True))
+
+    def _updates(self, executed_iterations: int) -> int:
+        return int(executed_iterations * self.frequency + 1e-9)
+
+
+class _Stay(NamedTuple):
+    """A conversation's level from one move to the next."""
+
+    level: int
+    num_moves: int  # before it
+    since: int  # the first update at which it has the level
+    until: float  # the first at which it has it no longer
+
+
+def _level(request: RequestView) -> int:
+    return request.priority or 0
 
 
 def _key(request: RequestView) -> tuple[int, float, int]:
-    return (request.priority or 0, request.arrival, request.request_id)
+    return (_level(request), request.arrival, request.request_id)

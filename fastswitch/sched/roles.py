@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fastswitch.sched.view import RequestView
 
@@ -23,12 +23,15 @@ class EvictionWay(enum.Enum):
     RECOMPUTE = "recompute"
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduledTokens:
-    """How many tokens of one request this iteration computes."""
+class ScheduledTokens(NamedTuple):
+    """Which tokens of one request this iteration computes."""
 
     request_id: int
+    """Whose."""
+    start: int
+    """Tokens whose KV is there already."""
     num_tokens: int
+    """How many from there on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,15 @@ class Ranker(Protocol):
         """Whether ``challenger``, ranked better, may push ``holder`` out. Idle holders are not asked about."""
 
     def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:
-        """request_id |-> level, for the requests whose level changes now; called once before each iteration."""
+        """request_id |-> level, for the requests whose level changes now.
+
+        Args:
+            requests: all unfinished ones if ``is_due``, else those that it was not asked about before.
+            executed_iterations: so far.
+        """
+
+    def is_due(self, executed_iterations: int) -> bool:
+        """Whether the levels of all requests may change now. Asked before each iteration, so it should cost little."""
 
 
 class Evictor(Protocol):

@@ -7,10 +7,12 @@ composes with any ranker. The scheduler enacts nothing: the engine does, and tel
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from fastswitch.sched.placement import Placement, Residency
+from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import Accountant, Evictor, Packer, Ranker, SchedulerOutput
-from fastswitch.sched.view import PoolView, RequestView
+from fastswitch.sched.view import RequestView, Room
 
 __all__ = ["Scheduler"]
 
@@ -31,18 +33,22 @@ class Scheduler:
         self.evictor = evictor
         self.accountant = accountant
 
-    def place(self, requests: Iterable[RequestView], pools: PoolView) -> Placement:
+    def place(self, requests: Iterable[RequestView], room: Room) -> Placement:
         """Decide who holds device memory; ``requests`` are all unfinished ones, in any order."""
-        active: list[RequestView] = []
-        idle: list[tuple[float, int, RequestView]] = []
-        for request in requests:
-            if request.idle_since is None:
-                active.append(request)
-            else:
-                idle.append((-request.idle_since, request.request_id, request))
-        longest_idle_last = [request for *_, request in sorted(idle, key=lambda entry: entry[:2])]
-        ranked = self.ranker.order(active)
-        return Residency(ranked, longest_idle_last, pools, self.ranker.may_preempt, self.evictor).decide()
+        ranking = self.rank(requests)
+        return self.place_ranked(ranking, Insiders.of(ranking), room)
+
+    def rank(self, requests: Iterable[RequestView]) -> Ranking:
+        """Put all unfinished requests in order. Holds while nobody comes, goes, starts to idle or changes rank."""
+        everybody = list(requests)
+        active = [request for request in everybody if request.idle_since is None]
+        idle = [(-r.idle_since, r.request_id, r) for r in everybody if r.idle_since is not None]
+        longest_idle_last = [request for *_, request in sorted(idle, key=itemgetter(0, 1))]
+        return Ranking.of(self.ranker.order(active), longest_idle_last)
+
+    def place_ranked(self, ranking: Ranking, insiders: Insiders, room: Room) -> Placement:
+        """As ``place``, for who asks often: ``insiders`` holds while nobody's state changes."""
+        return Residency(ranking, insiders, room, self.ranker.may_preempt, self.evictor).decide()
 
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
         """Decide the iteration's tokens among the residents that hold room for them, best first."""

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["PoolView", "RequestState", "RequestView"]
+__all__ = ["PoolView", "RequestState", "RequestView", "Room"]
 
 
 class RequestState(enum.Enum):
@@ -73,6 +73,10 @@ class RequestView(Protocol):
         """Blocks that its eviction would have to copy."""
 
     @property
+    def missing_blocks(self) -> int:
+        """Blocks that its return would have to copy."""
+
+    @property
     def host_blocks(self) -> int:
         """Host blocks that it holds; while it is resident they count as room for others' swap-outs, not for its own."""
 
@@ -89,18 +93,44 @@ class RequestView(Protocol):
         """Whether it came in and has not made a productive step since: it may not leave."""
 
 
+class Room(Protocol):
+    """Blocks by what can be done with them. Each is asked for at most once in a decision, and only if it counts."""
+
+    @property
+    def free(self) -> int:
+        """Device blocks that nobody holds."""
+
+    @property
+    def clean(self) -> int:
+        """Device blocks of evicted requests whose host copy is valid: free for the asking."""
+
+    @property
+    def vacating(self) -> int:
+        """Device blocks that become clean when the swap-outs under way land."""
+
+    @property
+    def host_free(self) -> int:
+        """Host blocks that swap-outs can have: nobody's, or held by residents and others who may lose them."""
+
+    @property
+    def copy_in(self) -> int | None:
+        """Blocks that returns may begin to copy: more would only stand in the queue. None: any number."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """Blocks by what can be done with them.
+    """A `Room` as a value.
 
     Attributes:
         free: device blocks that nobody holds.
         clean: device blocks of evicted requests whose host copy is valid: free for the asking.
         vacating: device blocks that become clean when the swap-outs under way land.
         host_free: host blocks that swap-outs can have: nobody's, or held by residents and others who may lose them.
+        copy_in: blocks that returns may begin to copy; None: any number.
     """
 
     free: int
     clean: int
     vacating: int
     host_free: int
+    copy_in: int | None = None

@@ -78,9 +78,10 @@ class StampExecutor:
         return [self._compute(entry) for entry in batch]
 
     def _compute(self, entry):
-        end = entry.start + len(entry.token_ids)
+        end = entry.start + entry.num_tokens
         positions = np.arange(end)
-        blocks, offsets = entry.block_table[positions // self._block_size], positions % self._block_size
+        block_table = entry.block_table
+        blocks, offsets = block_table[positions // self._block_size], positions % self._block_size
         new = slice(entry.start, end)
         self._blocks[blocks[new], :, offsets[new]] = stamps(entry.token_ids, entry.start)
         return next_token(self._blocks[blocks, :, offsets]) if entry.samples else None

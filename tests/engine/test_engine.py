@@ -76,7 +76,7 @@ def test_history_is_inputs_and_answers():
     assert turns[1].generated == second
     assert turns[2].generated == answer([1, 2, *first, 3, *second, 4, 5], 3)
     # the KV of a turn stays: the next one computes its input and the last token, which had no KV yet
-    assert [len(batch[0].token_ids) for batch in engine.executor.batches] == [2, 1, 1, 2, 1, 1, 3, 1, 1]
+    assert [batch[0].num_tokens for batch in engine.executor.batches] == [2, 1, 1, 2, 1, 1, 3, 1, 1]
 
 
 def test_queued_turns_run_one_after_the_other():
@@ -450,7 +450,7 @@ def test_recomputed_tokens_are_charged_to_nobody(evict_by, budget):
     accountant = engine.accountant
     assert accountant.prefill_tokens == {"a": 7, "b": 7, "c": 7}
     assert accountant.decode_tokens == {"a": 8, "b": 8, "c": 8}
-    computed = sum(len(entry.token_ids) for batch in engine.executor.batches for entry in batch)
+    computed = sum(entry.num_tokens for batch in engine.executor.batches for entry in batch)
     # each token's KV is computed once but that of a conversation's last token, and all else is recomputed
     assert computed - engine.counts.recomputed_tokens == 3 * (7 + 8 - 1)
     assert (engine.counts.recomputed_tokens > 0) == (evict_by == "recomputing")

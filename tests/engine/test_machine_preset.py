@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastswitch.engine.clock import VirtualClock
-from fastswitch.engine.executor import BatchEntry
+from fastswitch.engine.executor import BatchEntry, KnownTokens
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.simulator import CopyWork, IterationWork, LinkCosts, ModelShape, Roofline, RooflineExecutor
 from fastswitch.memory import SwapDirection, SwapJob
@@ -44,7 +44,7 @@ def test_host_work_counts_requests_and_chunks():
 def test_noise_is_played_again_and_again():
     clock = VirtualClock()
     executor = RooflineExecutor(PRESET, clock, max_context=100, noise=(1.0, 2.5))
-    entry = BatchEntry(0, [1], 30, np.arange(8, dtype=np.int32), True)
+    entry = BatchEntry(0, 30, 1, True, KnownTokens([1], np.arange(8, dtype=np.int32), first=30))
     seconds = []
     for _ in range(5):
         start = clock.now()

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from fastswitch.engine.attention import RefusedModelError
-from fastswitch.engine.executor import BatchEntry
+from fastswitch.engine.executor import BatchEntry, KnownTokens
 from fastswitch.engine.model_executor import ModelExecutor, kv_layout
 from fastswitch.memory import KVLayout
 from fastswitch.memory.pool import KVPool
@@ -91,7 +91,8 @@ class Bench:
 
     def entry(self, request_id, tokens, start=0, end=None, samples=True):
         table = self.blocks[8 * request_id : 8 * request_id + 8]
-        return BatchEntry(request_id, tokens[start:end], start, table, samples)
+        num_tokens = len(tokens[start:end])
+        return BatchEntry(request_id, start, num_tokens, samples, KnownTokens(tokens, table))
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ class FakeRequest:
     host_valid_len: int = 0
     client_id: Hashable = None
     host_blocks: int = 0
+    missing_blocks: int = 0
 
     @property
     def host_blocks_needed(self):
@@ -57,5 +58,5 @@ def idle(request_id, device_blocks, since, *, dirty=0, **fields):
     return FakeRequest(request_id, RequestState.IDLE, 0, device_blocks, dirty, idle_since=since, **fields)
 
 
-def pools(free=0, clean=0, vacating=0, host_free=1000):
-    return PoolView(free, clean, vacating, host_free)
+def pools(free=0, clean=0, vacating=0, host_free=1000, copy_in=None):
+    return PoolView(free, clean, vacating, host_free, copy_in)

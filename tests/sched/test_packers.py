@@ -53,7 +53,7 @@ def test_default_budget():
 
 def test_output_counts_its_tokens():
     output = PrefillFirst(50).pack(ready(30, 20))
-    assert output.scheduled == (ScheduledTokens(0, 30), ScheduledTokens(1, 20))
+    assert output.scheduled == (ScheduledTokens(0, 100, 30), ScheduledTokens(1, 100, 20))
     assert output.num_tokens == 50
 
 

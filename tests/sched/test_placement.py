@@ -9,9 +9,11 @@ from fastswitch.sched import (
     FCFS,
     Eviction,
     EvictionWay,
+    Insiders,
     PoolView,
     PrefillFirst,
     PriorityTrace,
+    Ranking,
     Recompute,
     RequestState,
     Scheduler,
@@ -274,7 +276,8 @@ def decide(requests, room):
     ranker = PriorityTrace(None)
     ranked = ranker.order([r for r in requests if r.idle_since is None])
     resting = sorted((r for r in requests if r.idle_since is not None), key=lambda r: -r.idle_since)
-    residency = Residency(ranked, resting, room, ranker.may_preempt, SwapOut())
+    ranking = Ranking.of(ranked, resting)
+    residency = Residency(ranking, Insiders.of(ranking), room, ranker.may_preempt, SwapOut())
     return residency, residency.decide(), ranked, resting
 
 
@@ -301,6 +304,7 @@ def test_placement_keeps_its_rules(situation):
     assert len(gone) == len(victims)
     wanting = [r for r in ranked if r.state in (RequestState.WAITING, RequestState.SWAPPED, RequestState.SWAPPING_OUT)]
     assert sorted(r.request_id for r in wanting) == sorted([*(r.request_id for r in started), *placement.unplaced])
+    assert placement.leaves_waiting == bool(placement.unplaced)
     for ids in (placement.swap_ins, placement.admissions, placement.unplaced):
         assert all(rank[a] < rank[b] for a, b in pairwise(ids))
 
@@ -361,3 +365,22 @@ def test_the_best_ranked_starts_where_there_is_room_for_it(situation):
             return
         most = room.free + room.clean + sum(r.device_blocks for r in requests if may_leave(r))
         assert need(ranked[0]) <= most or ranked[0].request_id in placement.unplaced
+
+
+# The link's time
+
+
+def test_the_first_return_that_the_link_has_no_time_for_blocks_admission_and_pushes_nobody_out():
+    requests = [swapped(0, 4, missing_blocks=4), swapped(1, 4, missing_blocks=4), waiting(2, 1), running(3, 8)]
+    placement = place(requests, pools(free=4, copy_in=4))
+    assert (placement.swap_ins, placement.evictions, placement.unplaced) == ((0,), (), (1, 2))
+    assert place(requests, pools(free=4, copy_in=5)).evictions == (Eviction(3, OUT),), (
+        "a little time left is enough to begin"
+    )
+
+
+def test_what_needs_no_copy_needs_no_time_of_the_link():
+    requests = [swapped(0, 0, device_blocks=4), swapped(1, 4, missing_blocks=4), waiting(2, 1)]
+    placement = place(requests, pools(free=8, clean=4, copy_in=0))
+    assert (placement.swap_ins, placement.unplaced) == ((0,), (1, 2))
+    assert place(requests, pools(free=8, clean=4)).swap_ins == (0, 1), "None: any number"

@@ -139,6 +139,6 @@ class RooflineExecutor:
 
     def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
         """The forced tokens, after the iteration's time."""
-        chunks = [(entry.start, len(entry.token_ids), entry.samples) for entry in batch]
+        chunks = [(entry.start, entry.num_tokens, entry.samples) for entry in batch]
         self._clock.sleep(self._roofline.seconds(chunks) * next(self._noise))
         return [FORCED_TOKEN if entry.samples else None for entry in batch]

@@ -1,0 +1,165 @@
+"""What decides the tails: one thing changed at a time, everything else as in the setup, simulated.
+
+    python benchmarks/what_decides_tails.py --json out/what_decides_tails.json
+
+Prints a table for each thing that is changed (load, dispatch cost, update frequency, pattern, device pool, host pool),
+a row a value, P95 TTFT of each run and what ``fastswitch`` gains on it. Serves every row with the same conversations.
+
+Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fastswitch.engine.options import SimulateOptions
+from fastswitch.engine.runs import SIMULATED_RUNS
+from fastswitch.engine.simulator.simulate import prepare_simulation
+from fastswitch.engine.usage import UsageError, check_writable
+from fastswitch.engine.workloads import WorkloadError
+
+__all__ = ["main"]
+
+RUNS = ("recompute", "vllm_0_3", "cross_layer", "modern", "paper", "fastswitch", "free_switch")
+# what is changed |-> options and their values; the paper's or the contract's value is among them
+CHANGES: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "load, conversations a second": ("rate", (0.1, 0.2, 0.3, 0.5, 1.0)),
+    "dispatch, us a call": ("call_us", (1.0, 3.0, 10.0, 30.0)),
+    "updates an iteration": ("frequency", (0.01, 0.02, 0.04, 0.1)),
+    "pattern of the levels": ("priority", ("random", "markov")),
+    "device pool, tokens": ("device_tokens", (20_000, 40_000, 80_000)),
+    "host pool, tokens": ("host_tokens", (20_000, 40_000, 80_000, 160_000, 457_763)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One simulation: what was changed, to what, and of which run."""
+
+    change: str
+    value: Any
+    run: str
+    options: SimulateOptions
+
+
+def serve(point: Point) -> dict[str, Any]:
+    """The figures of one simulation, and the load that it was under."""
+    experiment = prepare_simulation(point.options)
+    figures = experiment.serve(SIMULATED_RUNS[point.run]).figures
+    switches = figures["switches"]
+    work_s = experiment.bed.work_s(experiment.workload)
+    return {
+        "change": point.change,
+        "value": point.value,
+        "run": point.run,
+        "load": work_s / experiment.plan.last_start_s,
+        **{f"ttft_{p}_s": figures["ttft_s"][p] for p in ("p50", "p95", "p99")},
+        **{f"tbt_{p}_s": figures["tbt_s"][p] for p in ("p99", "p99.9")},
+        "tbt_resident_p99.9_s": figures["tbt_resident_s"]["p99.9"],
+        "tokens_per_s": figures["tokens_per_s"],
+        "seconds": figures["seconds"],
+        **{name: switches[name] for name in ("swap_outs", "swap_ins", "drops", "stall_s", "recomputed_tokens")},
+        "gigabytes": (switches["bytes_out"] + switches["bytes_in"]) / 1e9,
+    }
+
+
+def points(base: SimulateOptions, changes: Sequence[str]) -> list[Point]:
+    """Everything to simulate."""
+    found = []
+    for change in changes:
+        option, values = CHANGES[change]
+        for value in values:
+            options = replace(base, **{option: value})
+            found += [Point(change, value, run, options) for run in RUNS]
+    return found
+
+
+def print_tables(results: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """A table a change, in Markdown."""
+    for change in dict.fromkeys(each["change"] for each in results):
+        rows = [each for each in results if each["change"] == change]
+        table = Table(title=None, box=box.MARKDOWN)
+        for head in (change, "load", *RUNS, "vllm_0_3 / ours", "free / ours", "tokens/s of free"):
+            table.add_column(head, justify="right", no_wrap=True)
+        for value in dict.fromkeys(each["value"] for each in rows):
+            by_run = {each["run"]: each for each in rows if each["value"] == value}
+            p95 = {run: by_run[run]["ttft_p95_s"] for run in RUNS}
+            ours, free = by_run["fastswitch"], by_run["free_switch"]
+            table.add_row(
+                f"{value}",
+                f"{ours['load']:.2f}",
+                *(f"{seconds:.2f}" for seconds in p95.values()),
+                f"{p95['vllm_0_3'] / p95['fastswitch']:.2f}",
+                f"{p95['free_switch'] / p95['fastswitch']:.2f}",
+                f"{ours['tokens_per_s'] / free['tokens_per_s']:.3f}",
+            )
+        console.print(table)
+
+
+class Parser(argparse.ArgumentParser):
+    """Its mistakes are ``UsageError``, as everybody else's."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message} (see --help)")
+
+
+def parse(arguments: Sequence[str]) -> tuple[SimulateOptions, list[str]]:
+    """The options that all simulations share, and what is changed.
+
+    Raises:
+        UsageError: in one line.
+    """
+    parser = Parser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--setup", default="llama8b-a10")
+    parser.add_argument("--workload", default="synthetic")
+    parser.add_argument("--conversations", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=0.3, help="where the load is not what is changed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="the first word of what is changed: load, dispatch, updates, ...")
+    parser.add_argument("--json", type=Path)
+    given = vars(parser.parse_args(arguments))
+    only = given.pop("only")
+    changes = [change for change in CHANGES if only is None or change.split(",")[0].split()[0] == only]
+    if not changes:
+        raise UsageError(f"--only must be the first word of one of {'; '.join(CHANGES)}, got {only!r}")
+    command = shlex.join(["python", "benchmarks/what_decides_tails.py", *arguments])
+    return SimulateOptions(command=command, **given), changes
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status."""
+    try:
+        base, changes = parse(arguments)
+        check_writable(base.json)
+        experiment = prepare_simulation(base)
+        with ProcessPoolExecutor(os.cpu_count()) as processes:
+            results = list(processes.map(serve, points(base, changes)))
+    except (UsageError, WorkloadError) as error:
+        sys.stderr.write(f"what_decides_tails: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("what_decides_tails: interrupted\n")
+        return 130
+    if base.json is not None:
+        facts = {"schema": 1, "command": base.command, "environment": dict(experiment.bed.environment())}
+        result = {**facts, **experiment.bed.as_json(), "workload": experiment.workload.summary(), "points": results}
+        base.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_tables(results, Console(width=None if sys.stdout.isatty() else 250))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
