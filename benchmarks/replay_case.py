@@ -1,110 +1,34 @@
 """A run of ``reuse_replay``: the engine, scheduler and memory manager as they are, on declared time; and its targets.
 
-The executor returns a forced token and lets time pass; a swap moves nothing, lands at once and lets its link time pass.
-Block counts are exact for the schedule that these times make; the times are declared, not measured.
-
-Assumptions: Llama-3-8B in 16 bits on an A10-like card. An iteration takes 3 ms + the longer of computing (2 FLOP a
-parameter and token, at 60 % of 125 TFLOP/s) and reading (the weights once and the batch's KV, at 80 % of 600 GB/s);
-attention's FLOPs are left out. A run of blocks crosses in 10 us or its bytes / (80 % of 32 GB/s), the longer.
+Executor, swaps and clock are the simulator's, for Llama-3-8B on an A10 with its declared assumptions: a run of blocks
+crosses in one copy, on the engine's thread. Block counts are exact for the schedule that these times make; the times
+are declared, not measured. Figures made before the simulator's roofline was used left out the attention's FLOPs and
+counted the output head for every token, so they are a little different.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastswitch.engine import BatchEntry, EmulatedLink, Engine, SwapReport
+from fastswitch.engine import Engine
 from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.replay import Replay
+from fastswitch.engine.simulator import Assumptions, LinkCosts, RooflineExecutor, VirtualInlineSwaps, find_setup
 from fastswitch.engine.workloads import ArrivalPlan, Workload
-from fastswitch.memory import BlockGroupAllocator, KVCacheManager, SwapDirection, SwapJob
-from fastswitch.sched import (
-    MarkovPriorities,
-    PrefillFirst,
-    PriorityTrace,
-    RandomPriorities,
-    Scheduler,
-    SwapOut,
-    TokenAccountant,
-)
+from fastswitch.memory import BlockGroupAllocator, KVCacheManager, SwapDirection
 
 __all__ = ["ASSUMPTIONS", "Case", "column", "ratio", "serve", "targets"]
 
-PARAMETERS = 8.03e9
-WEIGHT_BYTES = 2 * PARAMETERS
-KV_TOKEN_BYTES = 131_072  # 32 layers x K and V x 8 heads x 128 x 2 bytes
-FLOPS = 0.6 * 125e12
-BYTES_PER_S = 0.8 * 600e9
-ITERATION_S = 3e-3
-LINK = EmulatedLink(call_us=10.0, gbps=0.8 * 32)
+SETUP, ASSUMED = find_setup("llama8b-a10"), Assumptions()
 SATURATED = 1.5  # open turns of the arrivals' last quarter over those of the second: beyond, queues grow
 LEAST_SAVED = 0.5  # of the blocks swapped out, where the host has room
-ASSUMPTIONS = {
-    "parameters": PARAMETERS,
-    "kv_token_bytes": KV_TOKEN_BYTES,
-    "flops": FLOPS,
-    "bytes_per_s": BYTES_PER_S,
-    "iteration_s": ITERATION_S,
-    "link_gbps": LINK.gbps,
-    "call_us": LINK.call_us,
-}
+ASSUMPTIONS = {"setup": SETUP.as_json(), **asdict(ASSUMED)}
 
 Figure = Callable[[Mapping[str, Any]], float]  # of a run
-
-
-class ForcedExecutor:
-    """Satisfies ``Executor``: token 0 for everyone, and the declared time passes."""
-
-    vocab_size = 128_256
-
-    def __init__(self, clock: VirtualClock, max_context: int) -> None:
-        self.max_context = max_context
-        self._clock = clock
-
-    def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
-        num_tokens = sum(len(entry.token_ids) for entry in batch)
-        context = num_tokens + sum(entry.start for entry in batch)
-        computing_s = 2 * PARAMETERS * num_tokens / FLOPS
-        reading_s = (WEIGHT_BYTES + KV_TOKEN_BYTES * context) / BYTES_PER_S
-        self._clock.sleep(ITERATION_S + max(computing_s, reading_s))
-        return [0 if entry.samples else None for entry in batch]
-
-
-class ImmediateSwaps:
-    """Satisfies ``Swaps``: moves nothing, has landed when ``submit`` returns; its link time passes and is stall."""
-
-    def __init__(self, clock: VirtualClock, block_size: int) -> None:
-        self.stall_s = 0.0
-        self._clock = clock
-        self._block_bytes = block_size * KV_TOKEN_BYTES
-        self._landed: list[SwapReport] = []
-
-    def submit(self, job: SwapJob) -> Future[SwapReport]:
-        seconds = LINK.cost_s("per_run", job.runs, pieces_per_block=1, piece_bytes=self._block_bytes)
-        self._clock.sleep(seconds)
-        self.stall_s += seconds
-        num_bytes = job.num_blocks * self._block_bytes
-        self._landed.append(SwapReport(job, "none", num_bytes, copies=job.num_runs, calls=job.num_runs))
-        future: Future[SwapReport] = Future()
-        future.set_result(self._landed[-1])
-        return future
-
-    def landed(self) -> list[SwapReport]:
-        landed, self._landed = self._landed, []
-        return landed
-
-    def wait(self, jobs: Iterable[SwapJob]) -> None:
-        pass
-
-    def wait_any(self, timeout_s: float | None) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +48,25 @@ class Case:
 def serve(case: Case, workload: Workload, plan: ArrivalPlan) -> dict[str, Any]:
     """The case's figures; the same for the same arguments."""
     options, clock = case.options, VirtualClock()
-    block_size, device_blocks = options.block_size, (options.device_tokens or 0) // options.block_size
+    layout = SETUP.model.kv_layout(options.block_size)
+    device_blocks = (options.device_tokens or 0) // options.block_size
     device, host = (
         BlockGroupAllocator(num_blocks, growth_blocks=options.growth_blocks)
-        for num_blocks in (device_blocks, case.host_tokens // block_size)
+        for num_blocks in (device_blocks, case.host_tokens // options.block_size)
     )
-    kv = KVCacheManager(device, host, block_size, reuse=case.reuse, headroom=case.headroom)
-    pattern = (RandomPriorities if options.priority == "random" else MarkovPriorities)(options.seed)
-    ranker = PriorityTrace(pattern, options.frequency)
-    scheduler = Scheduler(ranker, PrefillFirst(options.token_budget), SwapOut(), TokenAccountant())
-    executor = ForcedExecutor(clock, max_context=device_blocks * block_size)
-    engine = Engine(executor, scheduler, kv, ImmediateSwaps(clock, block_size), clock=clock)
+    kv = KVCacheManager(device, host, options.block_size, reuse=case.reuse, headroom=case.headroom)
+    scheduler = options.policy_with(SETUP.frequency).scheduler(copies=True)
+    max_context = device_blocks * options.block_size
+    executor = RooflineExecutor(SETUP.roofline(ASSUMED), clock, max_context=max_context)
+    swaps = VirtualInlineSwaps(clock, LinkCosts(SETUP.link(ASSUMED), layout, "per_run"), layout.block_bytes)
+    engine = Engine(executor, scheduler, kv, swaps, clock=clock)
     least_free = [kv.host.num_free]
 
     def after_step(_turns_ended: int) -> None:
         least_free[0] = min(least_free[0], kv.host.num_free)
 
     def prompt(conversation: int, turn: int) -> Sequence[int]:
-        return workload.prompt_tokens(conversation, turn, executor.vocab_size)
+        return range(workload.conversations[conversation].turns[turn].input_tokens)
 
     replay = Replay(engine, workload, plan, prompt, after_step)
     replay.run()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from replay_case import ASSUMPTIONS, Case, column, ratio, serve, targets
+from replay_case import ASSUMPTIONS, SETUP, Case, column, ratio, serve, targets
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,7 +33,7 @@ from rich.table import Table
 
 from fastswitch.engine.environment import environment
 from fastswitch.engine.options import BenchOptions
-from fastswitch.engine.usage import UsageError
+from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workloads import ArrivalPlan, Workload, WorkloadError, plan_arrivals, read_workload, select
 
 __all__ = ["main"]
@@ -133,19 +133,6 @@ def host_tokens(text: str) -> int:
         raise UsageError(f"--host-tokens must be whole numbers with commas between them, got {text!r}") from None
 
 
-def check_writable(path: Path | None) -> None:
-    """Refuse an output that cannot be written, before any work is done."""
-    if path is None:
-        return
-    existed = path.exists()
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another path") from None
-    if not existed:
-        path.unlink()
-
-
 def prepare(cases: Sequence[Case]) -> tuple[Workload, ArrivalPlan]:
     """What all cases serve, and when; everything that can be refused is refused here.
 
@@ -194,7 +181,7 @@ def measure(cases: Sequence[Case], workload: Workload, plan: ArrivalPlan, consol
         "environment": {**environment(torch.device("cpu")), "wall_s": wall_s, "peak_rss_bytes": peak_rss_bytes},
         "assumptions": ASSUMPTIONS,
         "pools": {"block_size": options.block_size, "device_blocks": device_blocks, "headroom": cases[0].headroom},
-        "policy": options.policy_with(0.04).as_json(),
+        "policy": options.policy_with(SETUP.frequency).as_json(),
         "workload": {**workload.summary(), **timing},
         "runs": runs,
         "targets": targets(runs),

@@ -4,10 +4,10 @@ Only clock, executor and swaps are virtual. `Roofline` says what an iteration ta
 scheduler, memory manager and step loop are the engine's own.
 """
 
-from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, FreeCosts, JobCost, LinkCosts
+from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, JobCost, LinkCosts
 from fastswitch.engine.simulator.hardware import HARDWARE, Hardware
 from fastswitch.engine.simulator.model_shape import MODELS, ModelShape
-from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor
+from fastswitch.engine.simulator.roofline import IterationWork, Roofline, RooflineExecutor
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed
 from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
@@ -18,8 +18,10 @@ __all__ = [
     "Assumptions",
     "CalibratedCosts",
     "CopyCosts",
+    "CopyWork",
     "FreeCosts",
     "Hardware",
+    "IterationWork",
     "JobCost",
     "LinkCosts",
     "ModelShape",

@@ -17,7 +17,7 @@ from fastswitch.kernels import TRANSFERS, CopyDirection, TransferCosts
 from fastswitch.kernels.measure_transfers import CHOICES
 from fastswitch.memory import KVLayout, SwapDirection, SwapJob
 
-__all__ = ["CalibratedCosts", "CopyCosts", "FreeCosts", "JobCost", "LinkCosts"]
+__all__ = ["CalibratedCosts", "CopyCosts", "CopyWork", "FreeCosts", "JobCost", "LinkCosts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,25 @@ class JobCost:
     seconds: float
     copies: int
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyWork:
+    """What a machine does for a job besides what its link costs: 0 but where a link is emulated on top of real copies.
+
+    Attributes:
+        job_s: seconds a job.
+        copy_s: seconds a contiguous piece.
+        byte_s: seconds a byte.
+    """
+
+    job_s: float = 0.0
+    copy_s: float = 0.0
+    byte_s: float = 0.0
+
+    def seconds(self, copies: int, num_bytes: int) -> float:
+        """Of one job."""
+        return self.job_s + self.copy_s * copies + self.byte_s * num_bytes
 
 
 class CopyCosts(Protocol):
@@ -59,15 +78,17 @@ class LinkCosts:
         link: the link.
         layout: of the pools.
         way: a key of ``fastswitch.kernels.TRANSFERS``, or ``chosen``.
+        work: what comes on top of the link's cost, by which alone a way is chosen.
 
     Raises:
         ValueError: if the way is unknown.
     """
 
-    def __init__(self, link: EmulatedLink, layout: KVLayout, way: str) -> None:
+    def __init__(self, link: EmulatedLink, layout: KVLayout, way: str, work: CopyWork | None = None) -> None:
         self._ways = _ways(way, CHOICES)
         self._link = link
         self._layout = layout
+        self._work = work or CopyWork()
 
     def of(self, job: SwapJob) -> JobCost:
         """The cheapest of the ways that it may take."""
@@ -76,7 +97,9 @@ class LinkCosts:
             way: self._link.cost_s(way, job.runs, layout.pieces_per_block, layout.piece_bytes) for way in self._ways
         }
         way = min(seconds, key=seconds.__getitem__)
-        return JobCost(way, seconds[way], *_issued(way, job, layout))
+        copies, calls = _issued(way, job, layout)
+        besides_s = self._work.seconds(copies, job.num_blocks * layout.block_bytes)
+        return JobCost(way, seconds[way] + besides_s, copies, calls)
 
 
 class CalibratedCosts:

@@ -8,11 +8,16 @@ Source: the roofline model (Williams, Waterman, Patterson 2009); its use for an 
   query and key, head and dimension of it; a chunk of n tokens behind s others has n s + n (n + 1) / 2 such pairs.
 - bytes: all weights once, the KV of each request's tokens once, the new tokens' KV once more, written.
 
-``request_s`` is the host's work for a request of the batch: 0 for the accelerators' presets, measured for a CPU.
+An accelerator hides the shorter of the two behind the longer. A processor that does one after the other hides nothing,
+so the sum takes the place of the maximum: ``overlap`` says which part is hidden. A kernel for ragged batches reads the
+KV that there is; attention that pads the decodes reads for each as much as for the longest: ``padding`` says which part
+of that is read. These two, and the host's work for a request of the batch and for one that computes more than a token,
+change nothing in the accelerators' presets; for a CPU they are known or measured.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +25,57 @@ from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.executor import BatchEntry
 from fastswitch.engine.simulator.model_shape import ModelShape
 
-__all__ = ["Roofline", "RooflineExecutor"]
+__all__ = ["IterationWork", "Roofline", "RooflineExecutor"]
 
 FORCED_TOKEN = 0
 VOCAB_SIZE = 2**31  # no token means anything, so any may be asked for
+
+
+@dataclass(frozen=True, slots=True)
+class IterationWork:
+    """What there is to do in an iteration.
+
+    Attributes:
+        flops: to compute.
+        moved_bytes: to read and write.
+        padding_bytes: of KV, which requests of one token lack to the one with the longest context among them.
+        requests: in the batch.
+        chunks: of these, how many compute more than one token.
+    """
+
+    flops: float
+    moved_bytes: float
+    padding_bytes: float
+    requests: int
+    chunks: int
+
+    @classmethod
+    def of(cls, model: ModelShape, chunks: Iterable[tuple[int, int, bool]]) -> IterationWork:
+        """Of a batch.
+
+        Args:
+            model: whose iteration.
+            chunks: for each request the tokens whose KV is there, the tokens to compute, and whether the last one of
+                them is sampled from.
+        """
+        num_tokens = num_samples = pairs = context = num_requests = num_chunks = longest = decoded = 0
+        for start, num_new, samples in chunks:
+            num_requests += 1
+            if num_new > 1:
+                num_chunks += 1
+            else:
+                longest = max(longest, start + 1)
+                decoded += start + 1
+            num_tokens += num_new
+            num_samples += samples
+            pairs += num_new * start + num_new * (num_new + 1) // 2
+            context += start + num_new
+        linear = model.layer_parameters * num_tokens + model.head_parameters * num_samples
+        attention = 2 * model.num_layers * model.num_heads * model.head_dim * pairs
+        weights = (model.layer_parameters + model.head_parameters) * model.weight_bytes_each
+        moved = weights + model.kv_token_bytes * (context + num_tokens)
+        padding = model.kv_token_bytes * ((num_requests - num_chunks) * longest - decoded)
+        return cls(2 * (linear + attention), moved, padding, num_requests, num_chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +88,14 @@ class Roofline:
         bytes_per_s: of the device's memory, achieved.
         iteration_s: seconds besides.
         request_s: seconds besides, a request of the batch.
+        chunk_s: seconds besides, a request that computes more than one token.
+        overlap: which part of the shorter of computing and reading is hidden behind the longer, from 0 to 1.
+        padding: which part of the padding of decodes to the longest of them is read, from 0 to 1.
 
     >>> from fastswitch.engine.simulator.model_shape import MODELS
     >>> a10 = Roofline(MODELS["llama8b"], flops=75e12, bytes_per_s=480e9, iteration_s=0.003)
     >>> f"{a10.seconds([(0, 1000, True)]):.4f} s for a prompt, {a10.seconds([(1000, 1, True)]):.4f} s for a token"
-    '0.1926 s for a prompt, 0.0346 s for a token'
+    '0.1926 s for a prompt, 0.0345 s for a token'
     """
 
     model: ModelShape
@@ -48,31 +103,17 @@ class Roofline:
     bytes_per_s: float
     iteration_s: float
     request_s: float = 0.0
+    chunk_s: float = 0.0
+    overlap: float = 1.0
+    padding: float = 0.0
 
     def seconds(self, chunks: Iterable[tuple[int, int, bool]]) -> float:
-        """Of a batch.
-
-        Args:
-            chunks: for each request the tokens whose KV is there, the tokens to compute, and whether the last one of
-                them is sampled from.
-        """
-        num_tokens = num_samples = pairs = context = num_requests = 0
-        for start, num_new, samples in chunks:
-            num_requests += 1
-            num_tokens += num_new
-            num_samples += samples
-            pairs += num_new * start + num_new * (num_new + 1) // 2
-            context += start + num_new
-        return self._seconds(num_requests, num_tokens, num_samples, pairs, context)
-
-    def _seconds(self, num_requests: int, num_tokens: int, num_samples: int, pairs: int, context: int) -> float:
-        model = self.model
-        linear = model.layer_parameters * num_tokens + model.head_parameters * num_samples
-        attention = 2 * model.num_layers * model.num_heads * model.head_dim * pairs
-        weights = (model.layer_parameters + model.head_parameters) * model.weight_bytes_each
-        moved = weights + model.kv_token_bytes * (context + num_tokens)
-        computing_s, reading_s = 2 * (linear + attention) / self.flops, moved / self.bytes_per_s
-        return max(computing_s, reading_s) + self.iteration_s + self.request_s * num_requests
+        """Of a batch; ``chunks`` as in `IterationWork.of`."""
+        work = IterationWork.of(self.model, chunks)
+        moved = work.moved_bytes + self.padding * work.padding_bytes
+        computing_s, reading_s = work.flops / self.flops, moved / self.bytes_per_s
+        shown_s = max(computing_s, reading_s) + (1 - self.overlap) * min(computing_s, reading_s)
+        return shown_s + self.iteration_s + self.request_s * work.requests + self.chunk_s * work.chunks
 
 
 class RooflineExecutor:
@@ -82,17 +123,22 @@ class RooflineExecutor:
         roofline: how long an iteration takes.
         clock: whose time passes.
         max_context: tokens that a request may have in all.
+        noise: factors of the iterations' times, one after the other, again from the first after the last; a machine
+            that others use too is as noisy.
     """
 
     vocab_size = VOCAB_SIZE
 
-    def __init__(self, roofline: Roofline, clock: VirtualClock, *, max_context: int) -> None:
+    def __init__(
+        self, roofline: Roofline, clock: VirtualClock, *, max_context: int, noise: Sequence[float] = (1.0,)
+    ) -> None:
         self.max_context = max_context
         self._roofline = roofline
         self._clock = clock
+        self._noise = itertools.cycle(noise)
 
     def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
         """The forced tokens, after the iteration's time."""
         chunks = [(entry.start, entry.num_tokens, entry.samples) for entry in batch]
-        self._clock.sleep(self._roofline.seconds(chunks))
+        self._clock.sleep(self._roofline.seconds(chunks) * next(self._noise))
         return [FORCED_TOKEN if entry.samples else None for entry in batch]

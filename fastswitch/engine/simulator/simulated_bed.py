@@ -19,7 +19,7 @@ from fastswitch.engine.engine import Engine
 from fastswitch.engine.environment import environment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.runs import FREE, RunSpec
-from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, FreeCosts, LinkCosts
+from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts
 from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor
 from fastswitch.engine.simulator.setup import Assumptions, Setup
 from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
@@ -44,6 +44,8 @@ class SimulatedBed:
         spec: what the runs share.
         roofline: how long an iteration takes.
         link: how long a job's copies take: by a link's formulas, or as a machine was calibrated.
+        copy_work: what comes on top of the link's formulas, if anything.
+        noise: factors of the iterations' times, in order.
     """
 
     title: str
@@ -52,6 +54,8 @@ class SimulatedBed:
     spec: EngineSpec
     roofline: Roofline
     link: EmulatedLink | TransferCosts
+    copy_work: CopyWork | None = None
+    noise: Sequence[float] = (1.0,)
 
     @classmethod
     def of(
@@ -69,7 +73,8 @@ class SimulatedBed:
         swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
         swaps = swaps_class(clock, self._costs(run, layout), layout.block_bytes)
         adaptive = AdaptiveSwap() if run.asynchronous else None
-        executor = RooflineExecutor(self.roofline, clock, max_context=spec.device_blocks * layout.block_size)
+        most = spec.device_blocks * layout.block_size
+        executor = RooflineExecutor(self.roofline, clock, max_context=most, noise=self.noise)
         try:
             yield Engine(executor, spec.scheduler(run), spec.manager(run), swaps, clock=clock, adaptive=adaptive)
         finally:
@@ -115,4 +120,4 @@ class SimulatedBed:
         assert run.way is not None
         if isinstance(self.link, TransferCosts):
             return CalibratedCosts(self.link, layout, run.way)
-        return LinkCosts(self.link, layout, run.way)
+        return LinkCosts(self.link, layout, run.way, self.copy_work)
