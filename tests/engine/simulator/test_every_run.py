@@ -46,8 +46,8 @@ def serve(run, host_blocks, seed=0):
     plan = make_plan(workload, [1.5 * index for index in range(len(workload))], think_s=2.0)
     recorders = []
 
-    def recording(roofline, clock, *, max_context):
-        recorders.append(Recorder(RooflineExecutor(roofline, clock, max_context=max_context), clock))
+    def recording(roofline, clock, **options):
+        recorders.append(Recorder(RooflineExecutor(roofline, clock, **options), clock))
         return recorders[0]
 
     with pytest.MonkeyPatch.context() as patch:

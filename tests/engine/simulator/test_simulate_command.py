@@ -53,7 +53,7 @@ def test_all_runs_are_compared_and_the_json_is_what_the_contract_says(simulate, 
     assert result["command"].startswith("fastswitch simulate --setup llama8b-a10 --conversations 6")
     assert result["simulated"] is True
     assert (result["setup"]["name"], result["setup"]["model"]["num_layers"]) == ("llama8b-a10", 32)
-    assert result["setup"]["hardware"]["source"] == "NVIDIA A10 data sheet"
+    assert result["setup"]["hardware"]["source"] == "NVIDIA A10 data sheet; the paper's host"
     assert result["assumed"] == {
         "flops_share": 0.6,
         "memory_share": 0.8,

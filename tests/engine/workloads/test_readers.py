@@ -56,6 +56,37 @@ class TestFormats:
         assert workload.conversations[0].turns == (Turn(90, 10), Turn(1, 28, gap_s=45.5))
         assert [conversation.arrival_s for conversation in workload.conversations] == [0.0, 1.5]
 
+    def test_requests_that_name_the_one_before_are_turns_of_one_conversation(self, tmp_path, pack, name):
+        rows = [
+            (7, -1, 0, 100, 20),
+            (8, -1, 500, 5, 5),
+            (9, 7, 9000, 126, 10),
+            (10, 7, 9500, 130, 1),
+            (11, 9, 12000, 136, 3),
+        ]
+        names = ("chat_id", "parent_chat_id", "timestamp", "input_length", "output_length")
+        workload = read_workload(
+            written(tmp_path, jsonl(*(dict(zip(names, row, strict=True)) for row in rows)), name, pack)
+        )
+        assert [(each.arrival_s, each.turns) for each in workload.conversations] == [
+            (0.0, (Turn(100, 20), Turn(6, 10, gap_s=9.0), Turn(1, 3, gap_s=3.0))),  # 136 - 120 - 16: nothing is new
+            (0.5, (Turn(5, 5),)),
+            (9.5, (Turn(130, 1),)),  # it branches off 7, which went on with 9
+        ]
+
+    def test_requests_without_names_are_conversations_of_one_turn(self, tmp_path, pack, name):
+        rows = [{"timestamp": 0, "input_length": 4, "output_length": 0, "hash_ids": []}] * 2
+        workload = read_workload(written(tmp_path, jsonl(*rows), name, pack))
+        assert [each.turns for each in workload.conversations] == [(Turn(4, 1),)] * 2
+
+    def test_a_request_that_forgets_its_history_begins_anew(self, tmp_path, pack, name):
+        rows = [(1, -1, 0, 100, 20), (2, 1, 1000, 119, 1)]
+        names = ("chat_id", "parent_chat_id", "timestamp", "input_length", "output_length")
+        workload = read_workload(
+            written(tmp_path, jsonl(*(dict(zip(names, row, strict=True)) for row in rows)), name, pack)
+        )
+        assert [each.turns for each in workload.conversations] == [(Turn(100, 20),), (Turn(119, 1),)]
+
     def test_mtbench101(self, tmp_path, pack, name):
         path = written(tmp_path, jsonl(MTBENCH), name, pack)
         assert read_workload(path).conversations[0].turns == (
