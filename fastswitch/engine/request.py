@@ -58,7 +58,7 @@ class Request:
         turn: the turn that is computed now; None while idle.
         queued: turns that arrived before the current one ended.
         job: the copy under way.
-        protected: came in, and has not made a productive step since.
+        protected: came in, and has neither a token nor KV that it never had to show for it.
         suspended: held off the device by its owner.
         left_device: was evicted since its last token.
         high_water: tokens whose KV existed once; computing below it is recomputing.

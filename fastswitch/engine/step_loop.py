@@ -138,11 +138,12 @@ class StepLoop:
             self._account(request, entry, token, now)
 
     def _account(self, request: Request, entry: BatchEntry, token: int | None, now: float) -> None:
-        if request.protected:
-            request.protected = False
-            self._conversations.changed = self._conversations.changed or self._placer.placement.leaves_waiting
         _, start, num_tokens, samples, _ = entry
         end = start + num_tokens
+        # what was computed before and lost is not progress: who is dropped each time it has that again never ends
+        if request.protected and (samples or end > request.high_water):
+            request.protected = False
+            self._conversations.changed = self._conversations.changed or self._placer.placement.leaves_waiting
         if start == request.high_water and end == request.charged:  # a decode of one that has lost nothing
             request.high_water, request.charged = end, end + samples
             self._scheduler.accountant.charge(request, 0, int(samples))

@@ -83,10 +83,15 @@ def make_plan(workload, starts, think_s=1.0):
 class Served:
     """One run over a workload, with what its engine was asked and what it says afterwards."""
 
-    def __init__(self, bed, run, workload, plan):
+    def __init__(self, bed, run, workload, plan, after_each=lambda _engine: None):
         with bed.engine(SIMULATED_RUNS[run]) as engine:
             checker = InvariantChecker(engine)
-            after_step = lambda _turns_ended: checker.check() if bed.spec.check else None
+
+            def after_step(_turns_ended):
+                after_each(engine)
+                if bed.spec.check:
+                    checker.check()
+
             replay = Replay(engine, workload, plan, lambda i, turn: bed.prompt_tokens(workload, i, turn), after_step)
             replay.run()
         check_all_free(engine)

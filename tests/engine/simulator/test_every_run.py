@@ -59,6 +59,28 @@ def serve(run, host_blocks, seed=0):
 served_once = functools.cache(serve)  # several tests look at the same runs
 
 
+def test_who_is_dropped_in_mid_prompt_again_and_again_still_ends():
+    """Levels change at each iteration and chunks are short: what was lost is computed anew, and then something new."""
+    workload = make_workload(
+        [(5, 3), (3, 1), (6, 8)],
+        [(6, 1)],
+        [(3, 8), (12, 7), (3, 3), (4, 1)],
+        [(3, 2)],
+        [(13, 2), (5, 4), (11, 4), (12, 7)],
+        [(13, 5)],
+        [(7, 5), (6, 1)],
+        [(12, 1), (7, 1)],
+        [(14, 8), (3, 1), (4, 7), (12, 2)],
+    )
+    bed = make_bed(COMPUTING, device_blocks=15, host_blocks=12, frequency=1.0, token_budget=3, seed=9)
+    plan = make_plan(workload, [0.0] * len(workload))
+
+    def bounded(engine):
+        assert engine.executed_iterations < 5_000
+
+    assert Served(bed, "recompute", workload, plan, bounded).switches["drops"] > 0
+
+
 def spans(served, direction=None):
     """(submitted, start, done, job) of each job, in order of submission."""
     reports = sorted(served.reports, key=lambda report: report.job.job_id)
