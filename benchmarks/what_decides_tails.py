@@ -33,7 +33,7 @@ from fastswitch.engine.workloads import WorkloadError
 
 __all__ = ["main"]
 
-RUNS = ("recompute", "vllm_0_3", "cross_layer", "modern", "paper", "fastswitch", "free_switch")
+RUNS = ("recompute", "vllm_0_3", "cross_layer", "paper", "fastswitch", "free_switch")
 # what is changed |-> options and their values; the paper's or the contract's value is among them
 CHANGES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "load, conversations a second": ("rate", (0.1, 0.2, 0.3, 0.5, 1.0)),

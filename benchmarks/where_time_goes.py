@@ -8,7 +8,7 @@ The runs serve one workload with one set of arrivals. Three things cost somethin
   the mean number of requests in an iteration they are seconds of the engine: a smaller batch takes hardly less time;
 - *full host*: KV that was given up and computed again; the same run on a host that is never full shows it.
 
-    python benchmarks/where_time_goes.py --setup qwen32b-a100 --conversations 200 --json out/where_time_goes.json
+    python benchmarks/where_time_goes.py --setup qwen32b-a100 --seeds 0,1,2 --json out/where_time_goes.json
 
 Exit status: 0 done, 2 the caller's mistake, in one line.
 """
@@ -18,9 +18,11 @@ from __future__ import annotations
 import argparse
 import bisect
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,9 @@ def print_report(found: Sequence[Account], console: Console) -> None:
         f"{run.vacating_s:.0f}, beside {run.mean_requests:.1f}); full host {run.seconds - roomy.seconds:.1f} s",
         highlight=False,
     )
+    if run.ttft_p95_s and free.ttft_p95_s:
+        p95, rate = run.ttft_p95_s / free.ttft_p95_s, run.tokens_per_s / free.tokens_per_s
+        console.print(f"TTFT P95 is {p95:.3f} times the limit's, tokens/s {rate:.3f} times", highlight=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -192,8 +197,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see --help)")
 
 
-def parse(arguments: Sequence[str]) -> SimulateOptions:
-    """The options of a simulation that the command line gives.
+def parse(arguments: Sequence[str]) -> list[SimulateOptions]:
+    """The options of the simulations that the command line asks for, one a seed.
 
     Raises:
         UsageError: in one line.
@@ -206,20 +211,28 @@ def parse(arguments: Sequence[str]) -> SimulateOptions:
     for name in ("--rate", "--think", "--frequency", "--call-us"):
         parser.add_argument(name, type=float)
     parser.add_argument("--priority", default="random")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", default="0", help="with commas between them: a workload each")
     parser.add_argument("--json", type=Path)
     command = shlex.join(["python", "benchmarks/where_time_goes.py", *arguments])
-    return SimulateOptions(command=command, **vars(parser.parse_args(arguments)))
+    given = vars(parser.parse_args(arguments))
+    try:
+        seeds = [int(seed) for seed in given.pop("seeds").split(",")]
+    except ValueError:
+        raise UsageError("--seeds must be whole numbers with commas between them") from None
+    return [SimulateOptions(command=command, seed=seed, **given) for seed in seeds]
 
 
-def as_json(options: SimulateOptions, found: Sequence[Account]) -> Mapping[str, Any]:
-    experiment = prepare_simulation(options)
+def as_json(options: Sequence[SimulateOptions], found: Sequence[Sequence[Account]]) -> Mapping[str, Any]:
+    bed = prepare_simulation(options[0]).bed
     return {
         "schema": 1,
-        "command": options.command,
-        "environment": dict(experiment.bed.environment()),
-        "workload": experiment.workload.summary(),
-        "runs": [{**asdict(each), "away_s": each.away_s} for each in found],
+        "command": options[0].command,
+        "environment": dict(bed.environment()),
+        **bed.as_json(),
+        "results": [
+            {"seed": each.seed, "runs": [{**asdict(run), "away_s": run.away_s} for run in runs]}
+            for each, runs in zip(options, found, strict=True)
+        ],
     }
 
 
@@ -227,14 +240,19 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status."""
     try:
         options = parse(arguments)
-        check_writable(options.json)
-        found = accounts(options)
+        path = options[0].json
+        check_writable(path)
+        with ProcessPoolExecutor(min(len(options), os.cpu_count() or 1)) as processes:
+            found = list(processes.map(accounts, options))
     except (UsageError, WorkloadError) as error:
         sys.stderr.write(f"where_time_goes: {' '.join(str(error).split())}\n")
         return 2
-    if options.json is not None:
-        options.json.write_text(json.dumps(as_json(options, found), indent=1) + "\n", encoding="utf-8")
-    print_report(found, Console(width=None if sys.stdout.isatty() else 200))
+    if path is not None:
+        path.write_text(json.dumps(as_json(options, found), indent=1) + "\n", encoding="utf-8")
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for each, runs in zip(options, found, strict=True):
+        console.print(f"seed {each.seed}", highlight=False)
+        print_report(runs, console)
     return 0
 
 
