@@ -101,12 +101,17 @@ def print_tables(results: Sequence[Mapping[str, Any]], console: Console) -> None
             table.add_row(
                 f"{value}",
                 f"{ours['load']:.2f}",
-                *(f"{seconds:.2f}" for seconds in p95.values()),
-                f"{p95['vllm_0_3'] / p95['fastswitch']:.2f}",
-                f"{p95['free_switch'] / p95['fastswitch']:.2f}",
+                *("-" if seconds is None else f"{seconds:.2f}" for seconds in p95.values()),
+                ratio(p95["vllm_0_3"], p95["fastswitch"]),
+                ratio(p95["free_switch"], p95["fastswitch"]),
                 f"{ours['tokens_per_s'] / free['tokens_per_s']:.3f}",
             )
         console.print(table)
+
+
+def ratio(theirs: float | None, ours: float | None) -> str:
+    """Of two percentiles; one of too few samples is none."""
+    return "-" if theirs is None or ours is None else f"{theirs / ours:.2f}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -126,6 +131,8 @@ def parse(arguments: Sequence[str]) -> tuple[SimulateOptions, list[str]]:
     parser.add_argument("--setup", default="llama8b-a10")
     parser.add_argument("--workload", default="synthetic")
     parser.add_argument("--conversations", type=int, default=200)
+    parser.add_argument("--scale", type=float, help="factor on token lengths; 1")
+    parser.add_argument("--device-tokens", type=int, help="where the pool is not what is changed; the setup's")
     parser.add_argument("--rate", type=float, default=0.3, help="where the load is not what is changed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="the first word of what is changed: load, dispatch, updates, ...")

@@ -208,7 +208,7 @@ def parse(arguments: Sequence[str]) -> list[SimulateOptions]:
     parser.add_argument("--workload", default="synthetic")
     for name in ("--conversations", "--min-turns", "--device-tokens", "--host-tokens"):
         parser.add_argument(name, type=int)
-    for name in ("--rate", "--think", "--frequency", "--call-us"):
+    for name in ("--scale", "--rate", "--think", "--frequency", "--call-us"):
         parser.add_argument(name, type=float)
     parser.add_argument("--priority", default="random")
     parser.add_argument("--seeds", default="0", help="with commas between them: a workload each")

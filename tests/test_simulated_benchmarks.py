@@ -1,0 +1,91 @@
+"""The scripts that ask the simulator what decides the tails, and where the time goes, in miniature."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+SMALL = ["--conversations", "12", "--scale", "0.2", "--device-tokens", "1600", "--rate", "5"]
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    class Here:
+        def __init__(self, _workers):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def map(self, function, each):
+            return map(function, each)
+
+    return lambda module: monkeypatch.setattr(module, "ProcessPoolExecutor", Here)
+
+
+def test_the_gap_to_the_limit_is_what_its_parts_say(load, in_this_process, tmp_path, capsys):
+    module = load("where_time_goes")
+    in_this_process(module)
+    path = tmp_path / "where.json"
+    assert module.main([*SMALL, "--call-us", "5000", "--seeds", "3", "--json", str(path)]) == 0
+    (result,) = json.loads(path.read_text())["results"]
+    free, run, no_reuse, roomy = result["runs"]
+    assert result["seed"] == 3
+    assert [each["name"] for each in result["runs"]] == [
+        "free_switch",
+        "fastswitch",
+        "fastswitch, no reuse",
+        "fastswitch, roomy host",
+    ]
+    assert free["stall_s"] == free["away_s"] == free["recomputed_tokens"] == 0
+    assert run["stall_s"] > 0
+    assert run["unseen_s"] > 0
+    assert run["copied_s"] > 0
+    assert run["seconds"] == roomy["seconds"], "the host of 60 GB is never full here"
+    assert no_reuse["vacating_s"] > run["vacating_s"], "what is not on the host yet has to be copied out"
+    out = capsys.readouterr().out
+    assert f"fastswitch takes {run['seconds'] - free['seconds']:.1f} s longer than free_switch" in out
+
+
+def test_one_thing_is_changed_at_a_time(load, in_this_process, monkeypatch, tmp_path, capsys):
+    module = load("what_decides_tails")
+    in_this_process(module)
+    monkeypatch.setitem(module.CHANGES, "dispatch, us a call", ("call_us", (0.0, 1000.0)))
+    path = tmp_path / "tails.json"
+    assert module.main([*SMALL, "--only", "dispatch", "--json", str(path)]) == 0
+    points = json.loads(path.read_text())["points"]
+    assert [(each["value"], each["run"]) for each in points] == [(v, run) for v in (0.0, 1000.0) for run in module.RUNS]
+    by_point = {(each["value"], each["run"]): each for each in points}
+    for run in ("recompute", "free_switch"):
+        assert by_point[0.0, run]["seconds"] == by_point[1000.0, run]["seconds"], "who copies nothing pays no call"
+    assert by_point[1000.0, "vllm_0_3"]["stall_s"] > 10 * by_point[1000.0, "fastswitch"]["stall_s"]
+    assert "dispatch, us a call" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("where_time_goes", ["--seeds", "1,x"], "--seeds must be whole numbers with commas between them"),
+        ("where_time_goes", ["--setup", "gpt-a10"], "--setup must be MODEL-HARDWARE"),
+        ("what_decides_tails", ["--only", "weather"], "--only must be the first word of one of "),
+        ("what_decides_tails", ["--rate", "-1"], "--rate must be a number above 0"),
+        ("what_decides_tails", ["--json", "missing/x.json"], "cannot write missing/x.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(load, capsys, script, arguments, message):
+    assert load(script).main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"{script}: {message}")
+    assert err.count("\n") == 1
