@@ -101,7 +101,7 @@ class Request:
 
     def take_stock(self) -> None:
         """Look at the device room that it has: after each change of it, while it runs."""
-        self.room = self.device_blocks * self.kv.block_size
+        self.room = self.kv.device_blocks(self.request_id) * self.kv.block_size
 
     def start(self, turn: Turn) -> None:
         """Take up a turn: its prompt joins the history, and its answer as it grows."""
@@ -144,6 +144,8 @@ class Request:
     @property
     def device_blocks(self) -> int:
         """Device blocks that it holds."""
+        if self.state is _RUNNING:
+            return self.room // self.kv.block_size
         return self.kv.device_blocks(self.request_id)
 
     @property
@@ -172,5 +174,6 @@ class Request:
         if self.turn is None:
             return 0
         if self.state is _RUNNING:  # asked about all the time, so the manager is not
-            return max(0, -((self.room - self.num_tokens) // self.kv.block_size))
+            short = self.num_tokens - self.room
+            return -(-short // self.kv.block_size) if short > 0 else 0
         return max(0, -(-self.num_tokens // self.kv.block_size) - self.kv.device_blocks(self.request_id))

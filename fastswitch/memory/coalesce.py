@@ -72,6 +72,6 @@ def _as_ids(name: str, ids: ArrayLike) -> NDArray[np.int64]:
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     # numpy reads an empty list as float64
-    if array.size and not np.issubdtype(array.dtype, np.integer):
+    if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array.astype(np.int64)
