@@ -164,8 +164,10 @@ def _check_request(kv: KVCacheManager, request: Request) -> None:
     )
     assert request.num_tokens == len(request.tokens), f"{name}: {request.num_tokens} != {len(request.tokens)} tokens"
     if state is RequestState.RUNNING:
-        room = request.device_blocks * kv.block_size
+        room = kv.device_blocks(request.request_id) * kv.block_size
         assert request.room == room, f"{name}: reckons with room for {request.room} tokens, has {room}"
+        valid_len = kv.device_valid_len(request.request_id)
+        assert request.valid_len == valid_len, f"{name}: reckons with KV of {request.valid_len} tokens, has {valid_len}"
     moving = state in (RequestState.SWAPPING_IN, RequestState.SWAPPING_OUT)
     assert moving == (request.job is not None), f"{name}: job {request.job}"
     resident = state in (RequestState.RUNNING, RequestState.IDLE, RequestState.WAITING)

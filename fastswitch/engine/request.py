@@ -19,6 +19,8 @@ from fastswitch.sched import RequestState
 
 __all__ = ["Request", "Turn"]
 
+_RUNNING = RequestState.RUNNING
+
 
 @dataclass(slots=True, eq=False)
 class Turn:
@@ -55,6 +57,7 @@ class Request:
         tokens: history, prompt and generated tokens; the newest one has no KV yet.
         num_tokens: how many those are.
         room: tokens that it has device room for, while it runs; ``take_stock`` looks.
+        valid_len: tokens whose KV on the device is right, while it runs; raised with each commit.
         turn: the turn that is computed now; None while idle.
         queued: turns that arrived before the current one ended.
         job: the copy under way.
@@ -78,6 +81,7 @@ class Request:
     tokens: TokenHistory = field(default_factory=TokenHistory)
     num_tokens: int = 0
     room: int = 0
+    valid_len: int = 0
     turn: Turn | None = None
     queued: deque[Turn] = field(default_factory=deque)
     job: SwapJob | None = None
@@ -92,11 +96,12 @@ class Request:
     def run(self) -> None:
         """It is on the device, with something to compute."""
         self.state = RequestState.RUNNING
+        self.valid_len = self.kv.device_valid_len(self.request_id)
         self.take_stock()
 
     def take_stock(self) -> None:
         """Look at the device room that it has: after each change of it, while it runs."""
-        self.room = self.device_blocks * self.kv.block_size
+        self.room = self.kv.device_blocks(self.request_id) * self.kv.block_size
 
     def start(self, turn: Turn) -> None:
         """Take up a turn: its prompt joins the history, and its answer as it grows."""
@@ -105,13 +110,15 @@ class Request:
         self.tokens.add(turn.generated)
         self.num_tokens += len(turn.prompt)
 
-    def emit(self, turn: Turn, token: int, now: float) -> None:
-        """The next token of the turn, its current one, came out."""
-        turn.generated.append(token)
+    def emit(self, turn: Turn, token: int, now: float) -> int:
+        """The next token of the turn, its current one, came out; how many there are now."""
+        generated = turn.generated
+        generated.append(token)
         turn.token_times.append(now)
         turn.switched.append(self.left_device)
         self.num_tokens += 1
         self.left_device = False
+        return len(generated)
 
     def token_ids(self, start: int, end: int) -> list[int]:
         """The tokens at positions ``[start, end)``."""
@@ -125,6 +132,8 @@ class Request:
     @property
     def device_valid_len(self) -> int:
         """Tokens whose KV on the device is right."""
+        if self.state is _RUNNING:  # asked about for each token, so the manager is not
+            return self.valid_len
         return self.kv.device_valid_len(self.request_id)
 
     @property
@@ -135,6 +144,8 @@ class Request:
     @property
     def device_blocks(self) -> int:
         """Device blocks that it holds."""
+        if self.state is _RUNNING:
+            return self.room // self.kv.block_size
         return self.kv.device_blocks(self.request_id)
 
     @property
@@ -162,6 +173,7 @@ class Request:
         """Blocks that it lacks for all its known tokens; 0 while it has nothing to compute."""
         if self.turn is None:
             return 0
-        if self.state is RequestState.RUNNING:  # asked about all the time, so the manager is not
-            return max(0, -((self.room - self.num_tokens) // self.kv.block_size))
+        if self.state is _RUNNING:  # asked about all the time, so the manager is not
+            short = self.num_tokens - self.room
+            return -(-short // self.kv.block_size) if short > 0 else 0
         return max(0, -(-self.num_tokens // self.kv.block_size) - self.kv.device_blocks(self.request_id))

@@ -77,6 +77,8 @@ class Switcher:
 
     def poll(self) -> bool:
         """Make true what has landed since the last poll; whether anything had."""
+        if not self._in_flight and not self._unobserved:
+            return False
         reports = [*self._refused, *self.swaps.landed()]
         self._refused = []
         for report in reports:
@@ -144,6 +146,8 @@ class Switcher:
 
     def _observe(self) -> None:
         """Tell the adaptive rule of copies that are over; never waits for one."""
+        if not self._unobserved:
+            return
         reports, self._unobserved = self._unobserved, []
         for report in reports:
             if report.copy_done is not None and not report.copy_done.query():

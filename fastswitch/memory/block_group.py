@@ -127,7 +127,7 @@ class BlockGroupAllocator:
 
     def groups(self, owner: Hashable) -> tuple[BlockGroup, ...]:
         """The owner's blocks as maximal contiguous groups, in token order, in O(number of groups)."""
-        return tuple(map(BlockGroup._make, self._holdings[owner]))
+        return tuple([tuple.__new__(BlockGroup, run) for run in self._holdings[owner]])
 
     def block_ids(self, owner: Hashable) -> NDArray[np.int32]:
         """The owner's block table: a new int32 array ``[num_owned]``, in token order."""

@@ -44,22 +44,27 @@ def coalesce(src_ids: ArrayLike, dst_ids: ArrayLike) -> NDArray[np.int64]:
     if not len(src):
         return np.empty((0, 3), np.int64)
     first = _run_starts(src, dst)
-    last = np.append(first[1:], len(src)) - 1
-    return np.stack(
-        (np.minimum(src[first], src[last]), np.minimum(dst[first], dst[last]), last - first + 1),
-        axis=1,
-    )
+    last = np.empty_like(first)
+    last[:-1] = first[1:] - 1
+    last[-1] = len(src) - 1
+    runs = np.empty((len(first), 3), np.int64)
+    np.minimum(src[first], src[last], out=runs[:, 0])
+    np.minimum(dst[first], dst[last], out=runs[:, 1])
+    np.subtract(last + 1, first, out=runs[:, 2])
+    return runs
 
 
 def _run_starts(src: NDArray[np.int64], dst: NDArray[np.int64]) -> NDArray[np.intp]:
     """Indices at which a new run begins: [num_runs], ascending, the first one 0."""
-    src_step, dst_step = np.diff(src), np.diff(dst)
-    # +1 or -1 where the next block continues this one in that direction on both sides, else 0
-    direction = np.where((src_step == dst_step) & (np.abs(src_step) == 1), src_step, 0)
-    breaks = direction == 0
+    src_step, dst_step = src[1:] - src[:-1], dst[1:] - dst[:-1]
+    together = src_step == dst_step
+    # where the next block continues this one in that direction on both sides
+    up, down = together & (src_step == 1), together & (src_step == -1)
+    starts = np.ones(len(src), np.bool_)
+    np.logical_not(up | down, out=starts[1:])
     # 3, 4, 3: the last block would continue the run backwards, over itself
-    breaks[1:] |= direction[1:] * direction[:-1] == -1
-    return np.concatenate(([0], np.flatnonzero(breaks) + 1))
+    starts[2:] |= (up[1:] & down[:-1]) | (down[1:] & up[:-1])
+    return np.flatnonzero(starts)
 
 
 def _as_ids(name: str, ids: ArrayLike) -> NDArray[np.int64]:
@@ -67,6 +72,6 @@ def _as_ids(name: str, ids: ArrayLike) -> NDArray[np.int64]:
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     # numpy reads an empty list as float64
-    if array.size and not np.issubdtype(array.dtype, np.integer):
+    if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array.astype(np.int64)

@@ -59,7 +59,9 @@ class JobBook:
             name = segment.segment_id
             tables.append([tier.block_ids(name)[blocks.start : blocks.stop] for tier in (source, destination)])
             ranges.append(SegmentRange(name, destination.valid_len(name), source.valid_len(name)))
-        runs = coalesce(*map(np.concatenate, zip(*tables, strict=True)))  # a run may go over several segments
+        # a run may go over several segments
+        sides = tables[0] if len(tables) == 1 else map(np.concatenate, zip(*tables, strict=True))
+        runs = coalesce(*sides)
         job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), runs)
         segments = tuple(segment for segment, _ in moving)
         self._under_way[job.job_id] = (job, holder, segments)

@@ -265,8 +265,9 @@ class KVCacheManager:
             holder = holders[request_id]
             if holder.job is not None or not holder.resident:
                 self._roster.expect(request_id, resident=True)  # which says what is wrong
-            own_tokens = index(num_tokens) - (holder.shared_len if len(holder.segments) > 1 else 0)
-            if not extend_valid(holder.segments[-1].segment_id, own_tokens):
+            segments = holder.segments
+            own_tokens = index(num_tokens) - (holder.shared_len if len(segments) > 1 else 0)
+            if not extend_valid(segments[-1].segment_id, own_tokens):
                 before, room = _valid_len(self.device, holder), _num_blocks(self.device, holder) * self.block_size
                 raise ValueError(
                     f"num_tokens must be in [{before}, {room}], what it has and has room for, got {_count(num_tokens)}"

@@ -146,19 +146,15 @@ class Reclaimer:
         num_blocks = self._host.num_blocks(segment.segment_id)
         if segment.job is not None or not num_blocks:
             return None
-        if not self.is_clean(segment):
-            return "redundant" if self._is_redundant(segment) else None
+        if segment.resident:  # the device has all of it, and keeps it once every holder is settled there
+            return None if segment.awaited else "redundant"
+        if self._device.valid_len(segment.segment_id) > self._host.valid_len(segment.segment_id):
+            return "redundant"  # a swap-out has failed
         if segment.idle:
             return "idle"
         # Of a sealed segment no part may go: what lies behind it would be of no use.
         tail = segment.num_tokens is None and num_blocks >= self._min_tail
         return "tails" if tail and (rank < 0 or self._position(segment)[0] > rank) else None
-
-    def _is_redundant(self, segment: Segment) -> bool:
-        """Whether the device has all of it and keeps it: every holder is settled there, or a swap-out has failed."""
-        if segment.resident:
-            return not segment.awaited
-        return self._device.valid_len(segment.segment_id) > self._host.valid_len(segment.segment_id)
 
     def _give_up(self, kind: str, segment: Segment, num_blocks: int) -> None:
         """Cut that many host blocks off its end; what the device has of a clean one goes with them."""

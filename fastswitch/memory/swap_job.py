@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class SwapJob:
         direction: device to host or host to device.
         ranges: the tokens that the job makes valid at its destination, one entry a segment of the request.
         runs: ``[n, 3]`` int64, rows ``(src_start, dst_start, num_blocks)``, as ``direction`` says.
+        num_blocks: blocks that the job copies; counted once, when it is made.
     """
 
     job_id: int
@@ -49,11 +50,10 @@ class SwapJob:
     direction: SwapDirection
     ranges: tuple[SegmentRange, ...]
     runs: NDArray[np.int64]
+    num_blocks: int = field(init=False)
 
-    @property
-    def num_blocks(self) -> int:
-        """Blocks that the job copies."""
-        return int(self.runs[:, 2].sum())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "num_blocks", int(self.runs[:, 2].sum()))
 
     @property
     def num_runs(self) -> int:

@@ -108,7 +108,11 @@ class Tier:
         before = self._valid_len.get(segment_id)
         if before is None:
             return num_tokens == 0
-        if not before <= num_tokens <= self.allocator.num_owned(segment_id) * self.block_size:
+        if num_tokens < before:
+            return False
+        block_size = self.block_size
+        # up to the end of the last block that is begun there is room by invariant 1: 15 of 16 times nobody is asked
+        if num_tokens > before + -before % block_size and num_tokens > self.num_blocks(segment_id) * block_size:
             return False
         self._valid_len[segment_id] = num_tokens
         return True

@@ -27,5 +27,6 @@ class TokenAccountant:
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """Add what an executed iteration gave to ``request``."""
-        self.prefill_tokens[request.client_id] += num_prefill_tokens
-        self.decode_tokens[request.client_id] += num_decode_tokens
+        client_id = request.client_id
+        self.prefill_tokens[client_id] += num_prefill_tokens
+        self.decode_tokens[client_id] += num_decode_tokens

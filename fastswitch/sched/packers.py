@@ -6,12 +6,16 @@ iteration computes prompts alone, and decodes stand still.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from fastswitch.sched.roles import ScheduledTokens, SchedulerOutput
 from fastswitch.sched.view import RequestView
 
 __all__ = ["PrefillFirst"]
+
+# twice as fast as the class, which checks its arguments' names
+_scheduled: Callable[[tuple[int, int, int]], ScheduledTokens] = partial(tuple.__new__, ScheduledTokens)
 
 
 class PrefillFirst:
@@ -31,12 +35,16 @@ class PrefillFirst:
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
         """The first prompts that fit, whole; if there is none, one token of each request."""
         todo = [
-            ScheduledTokens(request.request_id, start := request.device_valid_len, request.num_tokens - start)
+            _scheduled((request.request_id, start := request.device_valid_len, request.num_tokens - start))
             for request in ready
         ]
+        prompts = [entry for entry in todo if entry[2] > 1]
+        return SchedulerOutput(tuple(self._fitting(prompts) if prompts else todo[: self.max_tokens]))
+
+    def _fitting(self, prompts: list[ScheduledTokens]) -> list[ScheduledTokens]:
         budget = self.max_tokens
         batch: list[ScheduledTokens] = []
-        for entry in [entry for entry in todo if entry.num_tokens > 1] or todo:
+        for entry in prompts:
             if entry.num_tokens > budget:
                 if batch:
                     break
@@ -45,4 +53,4 @@ class PrefillFirst:
             budget -= entry.num_tokens
             if budget == 0:
                 break
-        return SchedulerOutput(tuple(batch))
+        return batch

@@ -124,15 +124,16 @@ class Residency:
         O(n) when nobody is pushed out, else O(n x victims).
         """
         for position, request in self._insiders.active:
-            if not self._blocked:
+            if self._num_walked < position and not self._blocked:
                 self._bring_in_up_to(position)
             if not self._blocked:
                 self._num_walked = position + 1
             if request.request_id in self._evicted:
                 continue
-            if request.state is RequestState.RUNNING:
+            state = request.state
+            if state is RequestState.RUNNING:
                 self._grow(request)
-            elif request.state is RequestState.SWAPPING_OUT and not self._blocked:
+            elif state is RequestState.SWAPPING_OUT and not self._blocked:
                 self._expect_back(request)
         self._bring_in_up_to(len(self._ranking.active))
         return Placement(
@@ -155,14 +156,15 @@ class Residency:
 
     def _grow(self, request: RequestView) -> None:
         need = request.blocks_needed
-        found = not need or self._make_room(request, need)
-        if need and not (found and self._claim(need)):
-            self._sitting_out.append(request.request_id)
-        if not found:
-            self._blocked = True
-            if self._victims[-1:] == [request]:
-                self._evict(request)
-                return
+        if need:
+            found = self._make_room(request, need)
+            if not (found and self._claim(need)):
+                self._sitting_out.append(request.request_id)
+            if not found:
+                self._blocked = True
+                if self._victims[-1:] == [request]:
+                    self._evict(request)
+                    return
         if self._passed < len(self._victims) and self._victims[self._passed] is request:
             self._passed += 1
 

@@ -7,13 +7,14 @@ of a gated MLP; norms and biases are left out, which is less than a thousandth o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from fastswitch.memory import KVLayout
 
 __all__ = ["MODELS", "ModelShape"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: cached properties need a dict, and an iteration asks for them
 class ModelShape:
     """A decoder-only transformer with grouped-query attention.
 
@@ -42,13 +43,13 @@ class ModelShape:
     kv_dtype: str
     source: str
 
-    @property
+    @cached_property
     def layer_parameters(self) -> int:
         """Weights of all layers: each takes part in computing every token."""
         attention = 2 * (self.num_heads + self.num_kv_heads) * self.head_dim * self.hidden_size
         return self.num_layers * (attention + 3 * self.hidden_size * self.intermediate_size)
 
-    @property
+    @cached_property
     def head_parameters(self) -> int:
         """Weights of the output head: only sampled tokens need it."""
         return self.vocab_size * self.hidden_size
@@ -58,7 +59,7 @@ class ModelShape:
         """All weights, the input embeddings included, of which an iteration reads a row a token."""
         return self.layer_parameters + 2 * self.head_parameters
 
-    @property
+    @cached_property
     def kv_token_bytes(self) -> int:
         """Bytes of one token's KV."""
         return self.kv_layout(1).token_bytes

@@ -58,24 +58,28 @@ class IterationWork:
             chunks: for each request the tokens whose KV is there, the tokens to compute, and whether the last one of
                 them is sampled from.
         """
-        num_tokens = num_samples = pairs = context = num_requests = num_chunks = longest = decoded = 0
+        num_tokens = num_samples = pairs = context = num_chunks = 0
+        decodes = [0]  # the context of each, and of none
         for start, num_new, samples in chunks:
-            num_requests += 1
+            num_samples += samples
             if num_new > 1:
                 num_chunks += 1
+                num_tokens += num_new
+                pairs += num_new * start + num_new * (num_new + 1) // 2
+                context += start + num_new
             else:
-                longest = max(longest, start + 1)
-                decoded += start + 1
-            num_tokens += num_new
-            num_samples += samples
-            pairs += num_new * start + num_new * (num_new + 1) // 2
-            context += start + num_new
+                decodes.append(start + 1)
+        num_decodes, decoded = len(decodes) - 1, sum(decodes)
+        num_tokens += num_decodes
+        pairs += decoded  # a token's query meets the keys of its context
+        context += decoded
         linear = model.layer_parameters * num_tokens + model.head_parameters * num_samples
         attention = 2 * model.num_layers * model.num_heads * model.head_dim * pairs
         weights = (model.layer_parameters + model.head_parameters) * model.weight_bytes_each
-        moved = weights + model.kv_token_bytes * (context + num_tokens)
-        padding = model.kv_token_bytes * ((num_requests - num_chunks) * longest - decoded)
-        return cls(2 * (linear + attention), moved, padding, num_requests, num_chunks)
+        kv_token_bytes = model.kv_token_bytes
+        moved = weights + kv_token_bytes * (context + num_tokens)
+        padding = kv_token_bytes * (num_decodes * max(decodes) - decoded)
+        return cls(2 * (linear + attention), moved, padding, num_decodes + num_chunks, num_chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,6 @@ class RooflineExecutor:
 
     def run(self, batch: Sequence[BatchEntry]) -> list[int | None]:
         """The forced tokens, after the iteration's time."""
-        chunks = [(entry.start, entry.num_tokens, entry.samples) for entry in batch]
+        chunks = [(start, num_tokens, samples) for _, start, num_tokens, samples, _ in batch]
         self._clock.sleep(self._roofline.seconds(chunks) * next(self._noise))
-        return [FORCED_TOKEN if entry.samples else None for entry in batch]
+        return [FORCED_TOKEN if samples else None for _, _, samples in chunks]

@@ -92,6 +92,8 @@ class VirtualSwaps:
         for lane in self._lanes.values():
             while lane and lane[0].done_s <= now:
                 over.append(lane.popleft())
+        if not over:  # asked twice an iteration
+            return []
         for flight in over:
             flight.future.set_result(flight.report)
         return [flight.report for flight in sorted(over, key=lambda flight: flight.report.job.job_id)]
