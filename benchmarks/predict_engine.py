@@ -12,15 +12,15 @@ Exit status: 0 done, whatever the error; 2 the caller's mistake, in one line; 13
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from command import Parser, exit_status, output
 from prediction_report import print_report
 from predictor import Predictor
 from rich.console import Console
@@ -30,19 +30,11 @@ from fastswitch.engine.attention import RefusedModelError
 from fastswitch.engine.bench import prepare
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.usage import UsageError
-from fastswitch.engine.workloads import WorkloadError
 
 __all__ = ["main"]
 
 RUNS = "recompute,vllm_0_3,cross_layer,+groups,paper,fastswitch"
 MOST = 1000  # repeats and threads: what is beyond is a slip
-
-
-class Parser(argparse.ArgumentParser):
-    """Its mistakes are ``UsageError``, as everybody else's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
 
 
 def parse(arguments: Sequence[str]) -> tuple[BenchOptions, int, int]:
@@ -101,19 +93,19 @@ def measure(options: BenchOptions, repeat: int, threads: int, console: Console) 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status."""
+    return exit_status("predict_engine", lambda: run_command(arguments))
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Measure, predict, write and print."""
+    options, repeat, threads = parse(arguments)
     try:
-        options, repeat, threads = parse(arguments)
         result = measure(options, repeat, threads, Console(stderr=True))
-    except (UsageError, WorkloadError, RefusedModelError) as error:
-        sys.stderr.write(f"predict_engine: {' '.join(str(error).split())}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("predict_engine: interrupted\n")
-        return 130
+    except RefusedModelError as error:
+        raise UsageError(str(error)) from None
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print_report(result, Console(width=None if sys.stdout.isatty() else 160))
-    return 0
+    print_report(result, output(160))
 
 
 if __name__ == "__main__":

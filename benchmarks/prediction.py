@@ -61,7 +61,7 @@ class Compared:
 
     @property
     def error(self) -> float | None:
-        """Predicted over measured, less 1, in the median; None where nothing was measured and something predicted."""
+        """Predicted over measured, less 1, in the median; None where one measurement is 0 and not all of both are."""
         if not all(self.measured):
             return None if any(self.predicted + self.measured) else 0.0
         return statistics.median(p / m - 1 for p, m in zip(self.predicted, self.measured, strict=True))

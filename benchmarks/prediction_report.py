@@ -12,8 +12,6 @@ from rich.table import Table
 
 __all__ = ["print_report"]
 
-SHOWN = ("latency", "rate", "count", "moved")
-
 
 def print_report(result: Mapping[str, Any], console: Console) -> None:
     """Head, calibration, one table, summary."""

@@ -11,7 +11,6 @@ Exit status: 0 done, be the targets met or missed; 2 the caller's mistake, in on
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -22,9 +21,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+from command import Parser, exit_status, output
 from replay_case import ASSUMPTIONS, SETUP, Case, column, ratio, serve, targets
 from rich import box
 from rich.console import Console
@@ -34,7 +34,7 @@ from rich.table import Table
 from fastswitch.engine.environment import environment
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.engine.workloads import ArrivalPlan, Workload, WorkloadError, plan_arrivals, read_workload, select
+from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_arrivals, read_workload, select
 
 __all__ = ["main"]
 
@@ -83,13 +83,6 @@ def load_line(run: Mapping[str, Any]) -> str:
         f"{run['name']}: {verdict}: open turns {grew} (mean of the second, last quarter of the arrivals), "
         f"{waited['conversations_at_last_start']} conversations open at the last start"
     )
-
-
-class Parser(argparse.ArgumentParser):
-    """Its mistakes are ``UsageError``, as everybody else's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see --help)")
 
 
 def parse(arguments: Sequence[str]) -> list[Case]:
@@ -208,20 +201,17 @@ def progress(console: Console, num_cases: int) -> Iterator[Callable[[], None]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status."""
-    try:
-        cases = parse(arguments)
-        workload, plan = prepare(cases)
-        result = measure(cases, workload, plan, Console(stderr=True))
-    except (UsageError, WorkloadError) as error:
-        sys.stderr.write(f"reuse_replay: {' '.join(str(error).split())}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("reuse_replay: interrupted\n")
-        return 130
+    return exit_status("reuse_replay", lambda: run_command(arguments))
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Serve all cases, write and print."""
+    cases = parse(arguments)
+    workload, plan = prepare(cases)
+    result = measure(cases, workload, plan, Console(stderr=True))
     if cases[0].options.json is not None:
         cases[0].options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print_report(result, Console(width=None if sys.stdout.isatty() else 200))
-    return 0
+    print_report(result, output(200))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What decides the tails: one thing changed at a time, everything else as in the setup, simulated.
+"""What decides the tails: one thing changed at a time, simulated; the rest as in the setup, at ``--rate``.
 
     python benchmarks/what_decides_tails.py --json out/what_decides_tails.json
 
@@ -10,7 +10,6 @@ Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -21,20 +20,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from command import Parser, exit_status, output
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from fastswitch.engine.options import SimulateOptions
 from fastswitch.engine.runs import SIMULATED_RUNS
-from fastswitch.engine.simulator.simulate import prepare_simulation
+from fastswitch.engine.simulator.prepare import prepare_simulation
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.engine.workloads import WorkloadError
 
 __all__ = ["main"]
 
 RUNS = ("recompute", "vllm_0_3", "cross_layer", "paper", "fastswitch", "free_switch")
-# what is changed |-> options and their values; the paper's or the contract's value is among them
+# what is changed |-> options and their values; those of the paper's smaller setup are among them
 CHANGES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "load, conversations a second": ("rate", (0.1, 0.2, 0.3, 0.5, 1.0)),
     "dispatch, us a call": ("call_us", (1.0, 3.0, 10.0, 30.0)),
@@ -60,12 +59,11 @@ def serve(point: Point) -> dict[str, Any]:
     experiment = prepare_simulation(point.options)
     figures = experiment.serve(SIMULATED_RUNS[point.run]).figures
     switches = figures["switches"]
-    work_s = experiment.bed.work_s(experiment.workload)
     return {
         "change": point.change,
         "value": point.value,
         "run": point.run,
-        "load": work_s / experiment.plan.last_start_s,
+        "load": experiment.load,
         **{f"ttft_{p}_s": figures["ttft_s"][p] for p in ("p50", "p95", "p99")},
         **{f"tbt_{p}_s": figures["tbt_s"][p] for p in ("p99", "p99.9")},
         "tbt_resident_p99.9_s": figures["tbt_resident_s"]["p99.9"],
@@ -100,7 +98,7 @@ def print_tables(results: Sequence[Mapping[str, Any]], console: Console) -> None
             ours, free = by_run["fastswitch"], by_run["free_switch"]
             table.add_row(
                 f"{value}",
-                f"{ours['load']:.2f}",
+                "-" if ours["load"] is None else f"{ours['load']:.2f}",
                 *("-" if seconds is None else f"{seconds:.2f}" for seconds in p95.values()),
                 ratio(p95["vllm_0_3"], p95["fastswitch"]),
                 ratio(p95["free_switch"], p95["fastswitch"]),
@@ -112,13 +110,6 @@ def print_tables(results: Sequence[Mapping[str, Any]], console: Console) -> None
 def ratio(theirs: float | None, ours: float | None) -> str:
     """Of two percentiles; one of too few samples is none."""
     return "-" if theirs is None or ours is None else f"{theirs / ours:.2f}"
-
-
-class Parser(argparse.ArgumentParser):
-    """Its mistakes are ``UsageError``, as everybody else's."""
-
-    def error(self, message: str) -> Any:
-        raise UsageError(f"{message} (see --help)")
 
 
 def parse(arguments: Sequence[str]) -> tuple[SimulateOptions, list[str]]:
@@ -148,24 +139,24 @@ def parse(arguments: Sequence[str]) -> tuple[SimulateOptions, list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status."""
-    try:
-        base, changes = parse(arguments)
-        check_writable(base.json)
-        experiment = prepare_simulation(base)
-        with ProcessPoolExecutor(os.cpu_count()) as processes:
-            results = list(processes.map(serve, points(base, changes)))
-    except (UsageError, WorkloadError) as error:
-        sys.stderr.write(f"what_decides_tails: {' '.join(str(error).split())}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("what_decides_tails: interrupted\n")
-        return 130
-    if base.json is not None:
+    return exit_status("what_decides_tails", lambda: run_command(arguments))
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Simulate, write and print."""
+    base, changes = parse(arguments)
+    check_writable(base.json)
+    path, base = base.json, replace(base, json=None)
+    todo = points(base, changes)
+    for options in dict.fromkeys(point.options for point in todo):  # what can be refused is refused before any work
+        experiment = prepare_simulation(options)
+    with ProcessPoolExecutor(os.cpu_count()) as processes:
+        results = list(processes.map(serve, todo))
+    if path is not None:
         facts = {"schema": 1, "command": base.command, "environment": dict(experiment.bed.environment())}
         result = {**facts, **experiment.bed.as_json(), "workload": experiment.workload.summary(), "points": results}
-        base.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print_tables(results, Console(width=None if sys.stdout.isatty() else 250))
-    return 0
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_tables(results, output(250))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ The runs serve one workload with one set of arrivals. Three things cost somethin
   landed and not yet seen by an iteration, or waiting for room that a victim was still being copied out of. Divided by
   the mean number of requests in an iteration they are seconds of the engine: a smaller batch takes hardly less time;
 - *full host*: KV that was given up and computed again; the same run on a host that is never full shows it.
-
     python benchmarks/where_time_goes.py --setup qwen32b-a100 --seeds 0,1,2 --json out/where_time_goes.json
 
-Exit status: 0 done, 2 the caller's mistake, in one line.
+Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
-import argparse
 import bisect
 import json
 import os
@@ -27,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from command import Parser, exit_status, output
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,10 +36,9 @@ from fastswitch.engine.metrics import latencies
 from fastswitch.engine.options import SimulateOptions
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
+from fastswitch.engine.simulator.prepare import prepare_simulation
 from fastswitch.engine.simulator.roofline import Roofline
-from fastswitch.engine.simulator.simulate import prepare_simulation
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.engine.workloads import WorkloadError
 from fastswitch.memory import SwapDirection
 
 __all__ = ["main"]
@@ -57,6 +55,7 @@ class RecordingRoofline:
         self.iterations: list[tuple[float, int]] = []
 
     def seconds(self, chunks: Iterable[tuple[int, int, bool]]) -> float:
+        """As the roofline says."""
         batch = list(chunks)
         self.iterations.append((self._roofline.seconds(batch), len(batch)))
         return self.iterations[-1][0]
@@ -121,6 +120,7 @@ def watch(experiment: Experiment, run: RunSpec) -> Account:
 def account(
     name: str, engine: Engine, replay: Replay, iterations: Sequence[tuple[float, int]], starts: Sequence[float]
 ) -> Account:
+    """What a run that has been served has cost; ``iterations`` and when each started, as they were recorded."""
     tails = latencies(replay.turns.values())
     outs, ins = engine.counts.of(SwapDirection.SWAP_OUT), engine.counts.of(SwapDirection.SWAP_IN)
     num_tokens = sum(len(turn.generated) for turn in replay.turns.values())
@@ -190,13 +190,6 @@ def print_report(found: Sequence[Account], console: Console) -> None:
         console.print(f"TTFT P95 is {p95:.3f} times the limit's, tokens/s {rate:.3f} times", highlight=False)
 
 
-class Parser(argparse.ArgumentParser):
-    """Its mistakes are ``UsageError``, as everybody else's."""
-
-    def error(self, message: str) -> Any:
-        raise UsageError(f"{message} (see --help)")
-
-
 def parse(arguments: Sequence[str]) -> list[SimulateOptions]:
     """The options of the simulations that the command line asks for, one a seed.
 
@@ -223,6 +216,7 @@ def parse(arguments: Sequence[str]) -> list[SimulateOptions]:
 
 
 def as_json(options: Sequence[SimulateOptions], found: Sequence[Sequence[Account]]) -> Mapping[str, Any]:
+    """The setup, and each seed's accounts."""
     bed = prepare_simulation(options[0]).bed
     return {
         "schema": 1,
@@ -238,22 +232,22 @@ def as_json(options: Sequence[SimulateOptions], found: Sequence[Sequence[Account
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; its exit status."""
-    try:
-        options = parse(arguments)
-        path = options[0].json
-        check_writable(path)
-        with ProcessPoolExecutor(min(len(options), os.cpu_count() or 1)) as processes:
-            found = list(processes.map(accounts, options))
-    except (UsageError, WorkloadError) as error:
-        sys.stderr.write(f"where_time_goes: {' '.join(str(error).split())}\n")
-        return 2
+    return exit_status("where_time_goes", lambda: run_command(arguments))
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Simulate, write and print."""
+    options = parse(arguments)
+    path = options[0].json
+    check_writable(path)
+    with ProcessPoolExecutor(min(len(options), os.cpu_count() or 1)) as processes:
+        found = list(processes.map(accounts, [replace(each, json=None) for each in options]))
     if path is not None:
         path.write_text(json.dumps(as_json(options, found), indent=1) + "\n", encoding="utf-8")
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = output(200)
     for each, runs in zip(options, found, strict=True):
         console.print(f"seed {each.seed}", highlight=False)
         print_report(runs, console)
-    return 0
 
 
 if __name__ == "__main__":

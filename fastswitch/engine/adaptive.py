@@ -32,7 +32,7 @@ class SwapMode(enum.Enum):
 
 
 class AdaptiveSwap:
-    """Decides from running averages, one a direction.
+    """Decides from the last iteration and a running average of what a block takes, one a direction.
 
     >>> adaptive, direction = AdaptiveSwap(), SwapDirection.SWAP_IN
     >>> adaptive.observe_iteration(0.020, num_ready=3)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
 from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import kv_layout
-from fastswitch.engine.models import LoadedModel, load_model
+from fastswitch.engine.models import load_model
 from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.engine.workloads import Workload, plan_arrivals, read_workload, select, synthetic_workload
+from fastswitch.engine.workload_choice import choose_workload
+from fastswitch.engine.workloads import Workload, plan_arrivals
 from fastswitch.memory import KVLayout
 
-__all__ = ["load_workload", "prepare"]
+__all__ = ["prepare"]
+
+CONVERSATIONS, SCALE = 24, 0.05  # of a synthetic workload: what a tiny model serves in a minute
 
 
 def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
@@ -39,7 +41,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         random_weights=options.random_weights,
         seed=options.seed,
     )
-    workload = load_workload(options, model)
+    workload = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
     layout = kv_layout(model.model, options.block_size, "block_major")
     if workload.max_context > model.max_context:
         raise UsageError(
@@ -69,23 +71,6 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     )
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
     return Experiment(options.command, bed, workload, plan, runs, left_out), bed
-
-
-def load_workload(options: BenchOptions, model: LoadedModel) -> Workload:
-    """The workload that the options name, chosen and scaled."""
-    if options.workload == "synthetic":
-        drawn = synthetic_workload(
-            seed=options.seed, conversations=options.conversations or 24, min_turns=options.min_turns or 3
-        )
-        return select(drawn, scale=0.05 if options.scale is None else options.scale, seed=options.seed)
-    read = read_workload(Path(options.workload), encode=model.encode, seed=options.seed)
-    return select(
-        read,
-        conversations=options.conversations,
-        min_turns=options.min_turns,
-        scale=1.0 if options.scale is None else options.scale,
-        seed=options.seed,
-    )
 
 
 def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple[int, int]:

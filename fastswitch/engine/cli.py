@@ -17,6 +17,7 @@ import typer
 
 from fastswitch.engine.attention import RefusedModelError
 from fastswitch.engine.options import BenchOptions, SimulateOptions
+from fastswitch.engine.runs import RUNS, SIMULATED_RUNS
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import WorkloadError
 
@@ -24,7 +25,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="fastswitch",
-    help="KV-cache context switching for LLM serving: compare ways to switch requests, generate text, measure copies.",
+    help="KV-cache context switching for LLM serving: compare ways to switch requests, here or simulated.",
     add_completion=False,
     no_args_is_help=False,
     pretty_exceptions_enable=False,
@@ -38,7 +39,7 @@ def _root() -> None:
 
 # What `bench` and `simulate` both take
 WorkloadOption = Annotated[str, typer.Option("--workload", help="synthetic, or a trace file (plain or gzip)")]
-MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter conversations; synthetic: 3")]
+MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter ones; 3 where they are synthetic")]
 Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
 TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
 PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs or priority")]
@@ -48,7 +49,10 @@ Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap
 TokenBudget = Annotated[int, typer.Option("--token-budget", help="tokens in one iteration")]
 BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]
 GrowthBlocks = Annotated[int, typer.Option("--growth-blocks", help="blocks a growing request reserves ahead")]
-Runs = Annotated[str | None, typer.Option("--runs", help="comma-separated; all")]
+Runs = Annotated[str | None, typer.Option("--runs", help=f"comma-separated, default all: {', '.join(RUNS)}")]
+SimulatedRuns = Annotated[
+    str | None, typer.Option("--runs", help=f"comma-separated, default all: {', '.join(SIMULATED_RUNS)}")
+]
 Seed = Annotated[int, typer.Option("--seed", help="of everything that is drawn")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures here")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="write a PNG of the tails here")]
@@ -111,7 +115,7 @@ def simulate(
     workload: WorkloadOption = "synthetic",
     conversations: Annotated[int | None, typer.Option(help="how many; synthetic: 200, a file: all")] = None,
     min_turns: MinTurns = None,
-    scale: Annotated[float | None, typer.Option(help="factor on token lengths; 1")] = None,
+    scale: Annotated[float | None, typer.Option(help="factor on token lengths; default 1")] = None,
     arrival: Arrival = "conversation",
     rate: Annotated[float | None, typer.Option(help="arrivals per second (Poisson); as recorded, else 1")] = None,
     think: Annotated[float | None, typer.Option(help="mean think time in seconds; as recorded, else 10")] = None,
@@ -126,18 +130,20 @@ def simulate(
     host_tokens: Annotated[int | None, typer.Option(help="host pool; the setup's")] = None,
     block_size: BlockSize = 16,
     growth_blocks: GrowthBlocks = 60,
-    compute_share: Annotated[float, typer.Option(help="of the peak dense FLOP/s, achieved")] = 0.6,
-    memory_share: Annotated[float, typer.Option(help="of the memory bandwidth, achieved")] = 0.8,
-    iteration_ms: Annotated[float, typer.Option(help="of an iteration, besides its arithmetic")] = 3.0,
-    link_share: Annotated[float, typer.Option(help="of the link's nominal bandwidth, achieved")] = 0.8,
+    compute_share: Annotated[float | None, typer.Option(help="achieved of the peak dense FLOP/s; default 0.6")] = None,
+    memory_share: Annotated[float | None, typer.Option(help="achieved of the memory bandwidth; default 0.8")] = None,
+    iteration_ms: Annotated[
+        float | None, typer.Option(help="of an iteration, besides its arithmetic; default 3")
+    ] = None,
+    link_share: Annotated[float | None, typer.Option(help="achieved of the link's bandwidth; default 0.8")] = None,
     link_gbps: Annotated[
         float | None, typer.Option(help="achieved bandwidth of the link, in place of the share")
     ] = None,
-    call_us: Annotated[float | None, typer.Option(help="to issue a copy call; 10")] = None,
+    call_us: Annotated[float | None, typer.Option(help="to issue a copy call; default 10")] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="what fastswitch calibrate --json wrote: its costs in place of the link's")
     ] = None,
-    runs: Runs = None,
+    runs: SimulatedRuns = None,
     seed: Seed = 0,
     json: Json = None,
     plot: Plot = None,

@@ -18,7 +18,7 @@ from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
-from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_arrivals
+from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import Scheduler
 
@@ -175,7 +175,7 @@ class Engine:
         def prompt(conversation: int, turn: int) -> Sequence[int]:
             return workload.prompt_tokens(conversation, turn, self._vocab_size)
 
-        replay = Replay(self, workload, plan or _default_plan(workload), prompt)
+        replay = Replay(self, workload, plan or plan_as_recorded(workload, seed=workload.seed), prompt)
         replay.run()
         return replay
 
@@ -216,13 +216,3 @@ def _check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:
         return
     outside = next(token for token in tokens if not 0 <= token < vocab_size)
     raise ValueError(f"token ids must be in [0, {vocab_size}), got {outside}")
-
-
-def _default_plan(workload: Workload) -> ArrivalPlan:
-    return plan_arrivals(
-        workload,
-        rate=None if workload.records_arrivals else 1.0,
-        think_s=None if workload.records_gaps else 10.0,
-        time_scale=1.0,
-        seed=workload.seed,
-    )

@@ -129,6 +129,12 @@ class Experiment:
             "speedup": _speedups(self.results),
         }
 
+    @property
+    def load(self) -> float | None:
+        """Work that arrives in a second, in seconds; None where all conversations start at once."""
+        span_s = self.plan.last_start_s
+        return self.bed.work_s(self.workload) / span_s if span_s else None
+
     def same_tokens(self) -> bool:
         """Whether all finished runs gave the same tokens."""
         return len({result["tokens_sha256"] for result in self.results}) <= 1

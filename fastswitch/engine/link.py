@@ -20,11 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastswitch.kernels.staged import STAGE_BYTES
+
 __all__ = ["EmulatedLink"]
 
 ENTRY_S = 0.6e-6  # of a batch: what other engines measured on an H100 and an H200
 KERNEL_SHARE = 0.8  # of the link, for a kernel that reads or writes host memory
-STAGE_BYTES = 32 << 20
 # The gather reads and writes each byte at the device's bandwidth: 600 GB/s beside a link of 32 on an A10.
 GATHER_OVER_LINK = 600 / 32 / 2
 

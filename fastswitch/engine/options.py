@@ -141,19 +141,22 @@ class SimulateOptions(ExperimentOptions):
     """Of ``fastswitch simulate``."""
 
     setup: str
-    compute_share: float = 0.6
-    memory_share: float = 0.8
-    link_share: float = 0.8
-    iteration_ms: float = 3.0
+    compute_share: float | None = None
+    memory_share: float | None = None
+    link_share: float | None = None
+    iteration_ms: float | None = None
     calibration: Path | None = None
 
     def __post_init__(self) -> None:
         ExperimentOptions.__post_init__(self)
         for name in SHARES:
-            if getattr(self, name) > 1:
+            if (getattr(self, name) or 0) > 1:
                 raise UsageError(f"{_flag(name)} is a share of a peak, at most 1, got {getattr(self, name):g}")
-        if self.calibration is not None and (self.call_us is not None or self.link_gbps is not None):
-            raise UsageError("--calibration brings the link's costs: leave out --call-us and --link-gbps")
+        given = [_flag(name) for name in ("call_us", "link_gbps", "link_share") if getattr(self, name) is not None]
+        if self.calibration is not None and given:
+            raise UsageError(f"--calibration brings the link's costs: leave out {' and '.join(given)}")
+        if self.link_gbps is not None and self.link_share is not None:
+            raise UsageError("--link-gbps is what the link achieves: leave out --link-share")
 
 
 def _flag(name: str) -> str:

@@ -19,9 +19,10 @@ LATENCIES = (("ttft_s", "TTFT"), ("tbt_s", "TBT"), ("tbt_resident_s", "resident 
 MOST_CALL_US = 3.0  # of one memcpy, issued from C: what costs more is not how an engine does it
 
 LEGEND = (
-    "TTFT: from a turn's arrival to its first token. TBT: between tokens of a turn; resident: only while it stayed on "
-    "the device. out, in: swaps; clean: evictions without a copy; drops: victims recomputed; reused: tokens that an "
-    "eviction did not copy again; copies: contiguous pieces moved; blocks/run: mean length of a run of blocks"
+    "load: seconds of work that arrive in a second, at decodes of eight. TTFT: from a turn's arrival to its first "
+    "token. TBT: between tokens of a turn; resident: only while it stayed on the device. out, in: swaps; clean: "
+    "evictions without a copy; drops: victims recomputed; reused: tokens that an eviction did not copy again; copies: "
+    "contiguous pieces moved; blocks/run: mean length of a run of blocks"
 )
 
 
@@ -42,11 +43,12 @@ def print_report(experiment: Experiment, console: Console, notes: Sequence[str] 
 
 def _head(experiment: Experiment) -> str:
     workload, spec = experiment.workload, experiment.bed.spec
+    load = "" if experiment.load is None else f", load {experiment.load:.2g}"
     return (
         f"{experiment.bed.head()} | "
         f"{workload.name}: {len(workload)} conversations, {workload.num_turns} turns, {workload.input_tokens} new and "
-        f"{workload.output_tokens} generated tokens | device {spec.device_blocks}, host {spec.host_blocks} blocks of "
-        f"{spec.layout.block_size}"
+        f"{workload.output_tokens} generated tokens{load} | "
+        f"device {spec.device_blocks}, host {spec.host_blocks} blocks of {spec.layout.block_size}"
     )
 
 

@@ -26,4 +26,4 @@ def check_writable(path: Path | None) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another path") from error
     if not existed:
-        path.unlink()
+        path.unlink(missing_ok=True)  # another process may have looked at the same moment

@@ -205,7 +205,7 @@ class KVCacheManager:
         Raises:
             ValueError: if it is known already.
         """
-        self._check_thread()
+        self._begin_change()
         self._roster.add(request_id)
 
     def fork(self, request_id: Hashable, new_request_id: Hashable, at_token: int) -> int:
@@ -275,12 +275,12 @@ class KVCacheManager:
 
     def start_turn(self, request_id: Hashable) -> None:
         """The conversation has something to compute again."""
-        self._check_thread()
+        self._begin_change()
         self._roster.of(request_id).idle = False
 
     def finish_turn(self, request_id: Hashable) -> None:
         """The conversation idles: it keeps both copies until somebody needs the room, its host room first."""
-        self._check_thread()
+        self._begin_change()
         self._roster.of(request_id).idle = True
 
     def rollback(self, request_id: Hashable, num_tokens: int) -> None:
@@ -311,7 +311,7 @@ class KVCacheManager:
 
     def release(self, request_id: Hashable) -> None:
         """End the request. What a copy under way reads or writes is freed when that job is landed or aborted."""
-        self._check_thread()
+        self._begin_change()
         holder = self._roster.of(request_id)
         del self._roster.holders[request_id]
         self._sharing.let_go(holder, holder.segments)
@@ -369,7 +369,7 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        self._check_thread()
+        self._begin_change()
         holder, segments = self._jobs.end(job)
         for entry in job.ranges:
             self._jobs.destination(job.direction).mark_valid(entry.segment_id, entry.end_token)
@@ -386,7 +386,7 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        self._check_thread()
+        self._begin_change()
         holder, segments = self._jobs.of(job)
         if holder.job is job:  # else it has gone on without it
             holder.resident = False
@@ -452,7 +452,7 @@ class KVCacheManager:
         Raises:
             ValueError: if the job is not under way.
         """
-        self._check_thread()
+        self._begin_change()
         holder, segments = self._jobs.of(job)
         if segments[0].quarantined:
             return
@@ -501,10 +501,10 @@ class KVCacheManager:
         self.land(job)
 
     def _expect(self, request_id: Hashable, *, resident: bool | None = None) -> Holder:
-        self._check_thread()
+        self._begin_change()
         return self._roster.expect(request_id, resident=resident)
 
-    def _check_thread(self) -> None:
+    def _begin_change(self) -> None:
         """Before a request's state changes."""
         assert self._thread.is_current(), WRONG_THREAD
         self._leaving = None

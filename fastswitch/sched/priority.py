@@ -14,7 +14,7 @@ from math import inf, log, log1p
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from fastswitch.sched.draws import draws, mix
+from fastswitch.sched.integer_hash import draws, mix
 from fastswitch.sched.view import RequestView
 
 __all__ = ["NUM_LEVELS", "MarkovPriorities", "Priorities", "PriorityTrace", "RandomPriorities"]

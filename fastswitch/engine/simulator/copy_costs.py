@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from fastswitch.engine.link import STAGE_BYTES, EmulatedLink
+from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.ways import CHOSEN
-from fastswitch.kernels import TRANSFERS, CopyDirection, TransferCosts
+from fastswitch.kernels import DIRECTIONS, TRANSFERS, CopyDirection, TransferCosts
 from fastswitch.kernels.measure_transfers import CHOICES
+from fastswitch.kernels.staged import STAGE_BYTES
 from fastswitch.memory import KVLayout, SwapDirection, SwapJob
 
 __all__ = ["CalibratedCosts", "CopyCosts", "CopyWork", "FreeCosts", "JobCost", "LinkCosts"]
@@ -136,9 +137,7 @@ class CalibratedCosts:
         return JobCost(way, seconds[way], *_issued(way, job, self._layout))
 
     def _seconds(self, way: str, job: SwapJob) -> float:
-        direction: CopyDirection = "host_to_device"
-        if job.direction is SwapDirection.SWAP_OUT or direction not in self._costs.ways:
-            direction = "device_to_host"  # on a CPU both are one memory, and one direction is measured
+        direction: CopyDirection = "device_to_host" if job.direction is SwapDirection.SWAP_OUT else "host_to_device"
         runs = job.num_blocks if way == "per_block" else job.num_runs
         num_copies = runs * self._layout.pieces_per_block
         mean_bytes = job.num_blocks * self._layout.block_bytes / num_copies
@@ -154,10 +153,7 @@ def _ways(way: str, choices: Iterable[str]) -> tuple[str, ...]:
 
 def _measured(costs: TransferCosts) -> list[str]:
     """The ways that the table has in both directions."""
-    directions: tuple[CopyDirection, CopyDirection] = ("device_to_host", "host_to_device")
-    # on a CPU both are one memory, and one direction is measured
-    tables = [costs.ways.get(direction, costs.ways["device_to_host"]) for direction in directions]
-    return [way for way in TRANSFERS if all(way in table for table in tables)]
+    return [way for way in TRANSFERS if all(way in costs.ways[direction] for direction in DIRECTIONS)]
 
 
 def _measured_as(way: str) -> str:
@@ -174,7 +170,10 @@ def _host_runs(job: SwapJob) -> int:
 
 
 def _issued(way: str, job: SwapJob, layout: KVLayout) -> tuple[int, int]:
-    """Copies and calls, as the ways themselves count them."""
+    """Copies and calls, as the ways themselves count them; of ``staged`` a memcpy each 32 MiB, as its cost has it.
+
+    The way itself makes one for each run on the host: where the host is scattered there are more.
+    """
     if way == "zero_copy":
         return 1, 1
     if way == "staged":

@@ -30,18 +30,18 @@ class Assumptions:
     """What nobody states and a simulation needs.
 
     Attributes:
-        flops_share: of the peak, that matrix products achieve.
+        compute_share: of the peak dense FLOP/s, that matrix products achieve.
         memory_share: of the memory's bandwidth.
         link_share: of the link's.
-        iteration_s: what an iteration takes besides: launches, sampling, the engine's own work.
-        call_s: to issue one copy, or to launch a kernel.
+        iteration_ms: milliseconds of an iteration besides: launches, sampling, the engine's own work.
+        call_us: microseconds to issue one copy, or to launch a kernel: about 10, by a digest of the paper.
     """
 
-    flops_share: float = 0.6
+    compute_share: float = 0.6
     memory_share: float = 0.8
     link_share: float = 0.8
-    iteration_s: float = 3e-3
-    call_s: float = 10e-6
+    iteration_ms: float = 3.0
+    call_us: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class Setup:
         """What an iteration takes."""
         return Roofline(
             self.model,
-            flops=assumed.flops_share * self.hardware.flops,
+            flops=assumed.compute_share * self.hardware.flops,
             bytes_per_s=assumed.memory_share * self.hardware.memory_bytes_per_s,
-            iteration_s=assumed.iteration_s,
+            iteration_s=assumed.iteration_ms * 1e-3,
         )
 
     def link(self, assumed: Assumptions, gbps: float | None = None) -> EmulatedLink:
         """What a copy job takes; ``gbps`` is taken literally where it is given."""
         return EmulatedLink(
-            call_us=assumed.call_s * 1e6,
+            call_us=assumed.call_us,
             gbps=assumed.link_share * self.hardware.link_bytes_per_s / 1e9 if gbps is None else gbps,
             gather_gbps=assumed.memory_share * self.hardware.memory_bytes_per_s / 2 / 1e9,
         )

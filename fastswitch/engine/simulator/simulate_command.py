@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastswitch.engine.experiment import Experiment, Progress, Served
 from fastswitch.engine.options import SimulateOptions
 from fastswitch.engine.presenting import print_tables, progress_bars, write_files
 from fastswitch.engine.runs import RunSpec
-from fastswitch.engine.simulator.simulate import prepare_simulation
+from fastswitch.engine.simulator.prepare import prepare_simulation
 
 __all__ = ["run_simulation"]
 
@@ -50,18 +51,27 @@ def _serve_all(experiment: Experiment, progress: Progress | None) -> Iterator[Se
         min(cores, len(experiment.runs)), context, initializer=_begin, initargs=(experiment, turns_ended)
     )
     try:
-        left = {workers.submit(_serve, index): run for index, run in enumerate(experiment.runs)}
+        left = _submit_all(workers, len(experiment.runs))
         while left:
             done, _ = wait(left, POLL_S, FIRST_COMPLETED)
             if progress is not None:
                 _show(experiment, turns_ended, progress)
             for future in done:
-                del left[future]
+                left.remove(future)
                 yield future.result()
     except BaseException:
         _stop(workers)
         raise
     workers.shutdown()
+
+
+def _submit_all(workers: ProcessPoolExecutor, num_runs: int) -> list[Future[Served]]:
+    """Start the workers, which ignore Ctrl-C: this process ends them, and says in one line why."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process that is spawned inherits it
+    try:
+        return [workers.submit(_serve, index) for index in range(num_runs)]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show(experiment: Experiment, turns_ended: Any, progress: Progress) -> None:

@@ -63,7 +63,9 @@ class SimulatedBed:
     ) -> SimulatedBed:
         """A setup by its data sheets."""
         title = f"{setup.model.title} on {setup.hardware.title}"
-        return cls(title, setup.as_json(), asdict(assumed), spec, setup.roofline(assumed), link)
+        unused = {"link_share", "call_us"} if isinstance(link, TransferCosts) else set()
+        used = {name: value for name, value in asdict(assumed).items() if name not in unused}
+        return cls(title, setup.as_json(), used, spec, setup.roofline(assumed), link)
 
     @contextmanager
     def engine(self, run: RunSpec) -> Iterator[Engine]:

@@ -9,6 +9,7 @@ from fastswitch.engine.workloads.arrivals import (
     next_arrival_s,
     plan_arrivals,
 )
+from fastswitch.engine.workloads.as_recorded import plan_as_recorded
 from fastswitch.engine.workloads.conversation import Conversation, Turn, Workload
 from fastswitch.engine.workloads.errors import WorkloadError
 from fastswitch.engine.workloads.readers import encode_utf8, read_workload
@@ -26,6 +27,7 @@ __all__ = [
     "encode_utf8",
     "next_arrival_s",
     "plan_arrivals",
+    "plan_as_recorded",
     "read_workload",
     "select",
     "synthetic_workload",

@@ -55,11 +55,11 @@ def test_all_runs_are_compared_and_the_json_is_what_the_contract_says(simulate, 
     assert (result["setup"]["name"], result["setup"]["model"]["num_layers"]) == ("llama8b-a10", 32)
     assert result["setup"]["hardware"]["source"] == "NVIDIA A10 data sheet; the paper's host"
     assert result["assumed"] == {
-        "flops_share": 0.6,
+        "compute_share": 0.6,
         "memory_share": 0.8,
         "link_share": 0.8,
-        "iteration_s": 0.003,
-        "call_s": pytest.approx(1e-5),
+        "iteration_ms": 3.0,
+        "call_us": 10.0,
     }
     assert result["link"] == {
         "call_us": pytest.approx(10),
@@ -257,12 +257,16 @@ MISTAKES = {
         "--iteration-ms must be a number of at least 0 and at most 1e+09, got -1",
     ),
     "calibration and call": (
-        [*SETUP, "--calibration", "x.json", "--call-us", "3"],
-        "--calibration brings the link's costs: leave out --call-us and --link-gbps",
+        [*SETUP, "--calibration", "x.json", "--call-us", "3", "--link-share", "1"],
+        "--calibration brings the link's costs: leave out --call-us and --link-share",
     ),
     "calibration and bandwidth": (
         [*SETUP, "--calibration", "x.json", "--link-gbps", "3"],
-        "--calibration brings the link's costs: leave out --call-us and --link-gbps",
+        "--calibration brings the link's costs: leave out --link-gbps",
+    ),
+    "two bandwidths": (
+        [*SETUP, "--link-share", "0.5", "--link-gbps", "3"],
+        "--link-gbps is what the link achieves: leave out --link-share",
     ),
     "no calibration there": (
         [*SETUP, "--calibration", "/nowhere/c.json"],

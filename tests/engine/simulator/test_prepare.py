@@ -6,7 +6,7 @@ import pytest
 
 from fastswitch.engine.options import SimulateOptions
 from fastswitch.engine.runs import SIMULATED_RUNS
-from fastswitch.engine.simulator.simulate import prepare_simulation
+from fastswitch.engine.simulator.prepare import prepare_simulation
 
 
 def prepare(**options):

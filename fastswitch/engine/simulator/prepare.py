@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.link import EmulatedLink
@@ -14,23 +13,13 @@ from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.engine.workloads import (
-    ArrivalPlan,
-    Workload,
-    plan_arrivals,
-    read_workload,
-    select,
-    synthetic_workload,
-)
+from fastswitch.engine.workload_choice import choose_workload
+from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
 from fastswitch.kernels import TransferCosts
 
 __all__ = ["prepare_simulation"]
 
-CALL_US = 10.0  # to issue one copy: about 10 us, by a digest of the paper
 CONVERSATIONS = 200  # synthetic ones
-MIN_TURNS = 3
-RATE = 1.0  # conversations a second: the paper's
-THINK_S = 10.0  # ours
 BYTES_PER_TOKEN = 4  # of text: about what tokenizers make of English
 
 
@@ -44,17 +33,11 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     setup = find_setup(options.setup)
     for path in (options.json, options.plot):
         check_writable(path)
-    assumed = Assumptions(
-        flops_share=options.compute_share,
-        memory_share=options.memory_share,
-        link_share=options.link_share,
-        iteration_s=options.iteration_ms * 1e-3,
-        call_s=(CALL_US if options.call_us is None else options.call_us) * 1e-6,
-    )
+    assumed = _assumptions(options)
     link = _link(options, setup, assumed)
     reasons = {name: _why_no_run(run, link) for name, run in SIMULATED_RUNS.items()}
     runs = choose_runs(options.runs, SIMULATED_RUNS, lambda run: reasons[run.name])
-    workload = _workload(options)
+    workload = choose_workload(options, _stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
     device_blocks, host_blocks = _pools(options, setup, workload)
     spec = EngineSpec(
         layout=setup.model.kv_layout(options.block_size),
@@ -69,21 +52,15 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     return Experiment(options.command, bed, workload, _plan(options, workload), runs, left_out)
 
 
-def _workload(options: SimulateOptions) -> Workload:
-    if options.workload == "synthetic":
-        drawn = synthetic_workload(
-            seed=options.seed,
-            conversations=options.conversations or CONVERSATIONS,
-            min_turns=options.min_turns or MIN_TURNS,
-        )
-        return select(drawn, scale=1.0 if options.scale is None else options.scale, seed=options.seed)
-    return select(
-        read_workload(Path(options.workload), encode=_stand_in_tokens, seed=options.seed),
-        conversations=options.conversations,
-        min_turns=options.min_turns,
-        scale=1.0 if options.scale is None else options.scale,
-        seed=options.seed,
-    )
+def _assumptions(options: SimulateOptions) -> Assumptions:
+    asked = {
+        "compute_share": options.compute_share,
+        "memory_share": options.memory_share,
+        "link_share": options.link_share,
+        "iteration_ms": options.iteration_ms,
+        "call_us": options.call_us,
+    }
+    return Assumptions(**{name: value for name, value in asked.items() if value is not None})
 
 
 def _stand_in_tokens(text: str) -> list[int]:
@@ -91,16 +68,12 @@ def _stand_in_tokens(text: str) -> list[int]:
 
 
 def _plan(options: SimulateOptions, workload: Workload) -> ArrivalPlan:
-    """Recorded times as they are; elsewhere the paper's rate, and our think time."""
-    rate = options.rate if options.rate is not None or workload.records_arrivals else RATE
-    think_s = options.think if options.think is not None or workload.records_gaps else THINK_S
-    time_scale = 1.0 if options.time_scale is None else options.time_scale
-    return plan_arrivals(
+    return plan_as_recorded(
         workload,
-        rate=rate,
+        rate=options.rate,
         arrival=options.arrival,
-        think_s=think_s,
-        time_scale=time_scale,
+        think_s=options.think,
+        time_scale=options.time_scale,
         seed=options.seed,
     )
 
@@ -135,5 +108,5 @@ def _link(options: SimulateOptions, setup: Setup, assumed: Assumptions) -> Emula
         return TransferCosts.from_json(json.loads(options.calibration.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"cannot read {options.calibration}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(f"{options.calibration} is not what fastswitch calibrate --json writes: {error}") from None
