@@ -8,8 +8,9 @@ ifneq ($(filter gpu,$(MAKECMDGOALS)),)
 GPU_PYTHON ?= $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python)
 endif
 OUT ?= out
+PARTS := tests/kernels tests/memory tests/sched
 
-.PHONY: demo test long check bench gpu format clean
+.PHONY: demo test test-parts test-engine long check bench gpu format clean
 
 $(READY): requirements-dev.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,10 +23,17 @@ demo: $(READY)
 	mkdir -p $(OUT)
 	$(BIN)/fastswitch bench --conversations 32 --device-tokens 640 --block-size 4 --json $(OUT)/demo.json --plot $(OUT)/demo.png
 
-# Two processes: TRITON_INTERPRET acts when the kernels are imported.
+# Two halves side by side, a core each: their dots come mixed, each half ends with its own count.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not long"
+	@$(MAKE) --no-print-directory -j2 test-parts test-engine
+
+# The kernels twice: TRITON_INTERPRET acts when they are imported.
+test-parts: $(READY)
+	$(BIN)/python -m pytest -m "not long" $(PARTS)
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -m interpret tests/kernels
+
+test-engine: $(READY)
+	$(BIN)/python -m pytest -m "not long" -o cache_dir=.pytest_cache/engine $(addprefix --ignore=,$(PARTS)) tests
 
 # What takes over 20 s, and the property tests with other, and more, examples than in `make test`.
 long: $(READY)
