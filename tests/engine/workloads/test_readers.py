@@ -61,7 +61,7 @@ class TestFormats:
             (7, -1, 0, 100, 20),
             (8, -1, 500, 5, 5),
             (9, 7, 9000, 126, 10),
-            (10, 7, 9500, 130, 1),
+            (10, 7, 9500, 140, 1),
             (11, 9, 12000, 136, 3),
         ]
         names = ("chat_id", "parent_chat_id", "timestamp", "input_length", "output_length")
@@ -71,7 +71,7 @@ class TestFormats:
         assert [(each.arrival_s, each.turns) for each in workload.conversations] == [
             (0.0, (Turn(100, 20), Turn(6, 10, gap_s=9.0), Turn(1, 3, gap_s=3.0))),  # 136 - 120 - 16: nothing is new
             (0.5, (Turn(5, 5),)),
-            (9.5, (Turn(130, 1),)),  # it branches off 7, which went on with 9
+            (9.5, (Turn(140, 1),)),  # it branches off 7, which went on with 9
         ]
 
     def test_requests_without_names_are_conversations_of_one_turn(self, tmp_path, pack, name):
