@@ -1,5 +1,7 @@
 """Print the README's table from the JSON files of several benches of one command: ``table.py A.json B.json``.
 
+Without files it prints those of the demo.
+
 One column a figure, its values in the order of the files.
 """
 
@@ -10,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "cpu"
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
     "TTFT P95": lambda run: run["ttft_s"]["p95"] * 1e3,
@@ -47,4 +51,4 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:] or sorted(map(str, RESULTS.glob("demo-seed*.json"))))

@@ -223,6 +223,7 @@ def as_json(options: Sequence[SimulateOptions], found: Sequence[Sequence[Account
         "command": options[0].command,
         "environment": dict(bed.environment()),
         **bed.as_json(),
+        "pools": {"device_blocks": bed.spec.device_blocks, "host_blocks": bed.spec.host_blocks},
         "results": [
             {"seed": each.seed, "runs": [{**asdict(run), "away_s": run.away_s} for run in runs]}
             for each, runs in zip(options, found, strict=True)

@@ -43,4 +43,5 @@ def plot_tails(
 def _line(axis: Any, seconds: NDArray[np.float64], name: str, position: int) -> None:
     above = 1 - np.arange(len(seconds)) / max(1, len(seconds))
     style = "-" if name in ("fastswitch", "paper") else ":" if name == "free_switch" else "--"
-    axis.step(seconds * 1e3, above, where="post", label=name, linestyle=style, color=f"C{position}")
+    color, width = ("black", 2.2) if name == "fastswitch" else (f"C{position}", 1.5)
+    axis.step(seconds * 1e3, above, where="post", label=name, linestyle=style, color=color, linewidth=width)
