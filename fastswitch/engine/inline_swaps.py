@@ -6,14 +6,12 @@ differs in this alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import Future
-
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.copier import Copier
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.streams import Streams, streams_for
 from fastswitch.engine.swaps import SwapReport
+from fastswitch.engine.synchronous_swaps import SynchronousSwaps
 from fastswitch.kernels import Transfer
 from fastswitch.memory import SwapJob
 from fastswitch.memory.pool import KVPool
@@ -21,7 +19,7 @@ from fastswitch.memory.pool import KVPool
 __all__ = ["InlineSwaps"]
 
 
-class InlineSwaps:
+class InlineSwaps(SynchronousSwaps):
     """A job has landed when ``submit`` returns, and its seconds are stall.
 
     Args:
@@ -47,45 +45,18 @@ class InlineSwaps:
         clock: Clock | None = None,
         streams: Streams | None = None,
     ) -> None:
-        self._clock = clock or RealClock()
-        self._streams = streams or streams_for(device_pool.device, self._clock)
-        self._copier = Copier(device_pool, host_pool, transfer, link, self._clock)
-        self._landed: list[SwapReport] = []
-        self._stall_s = 0.0
+        clock = clock or RealClock()
+        super().__init__(self._copy_now, clock)
+        self._streams = streams or streams_for(device_pool.device, clock)
+        self._copier = Copier(device_pool, host_pool, transfer, link, clock)
 
-    @property
-    def stall_s(self) -> float:
-        """Seconds spent in ``submit`` so far."""
-        return self._stall_s
-
-    def submit(self, job: SwapJob) -> Future[SwapReport]:
-        """Copy the job and wait for it. A copy that raises is reported, not raised."""
-        start = self._clock.now()
+    def _copy_now(self, job: SwapJob) -> SwapReport:
         submission = self._copier.submission(job, self._streams.compute)
-        future: Future[SwapReport] = Future()
         try:
             report = self._copier.copy(submission, self._copier.stream(self._streams, job))
             if report.copy_done is not None:
                 self._streams.compute.wait(report.copy_done)
                 report.copy_done.synchronize()
-            future.set_result(report)
         except Exception as error:
-            report = self._copier.failure(submission, error)
-            future.set_exception(error)
-        self._landed.append(report)
-        self._stall_s += self._clock.now() - start
-        return future
-
-    def landed(self) -> list[SwapReport]:
-        """Jobs submitted since the last call."""
-        landed, self._landed = self._landed, []
-        return landed
-
-    def wait(self, jobs: Iterable[SwapJob]) -> None:
-        """Nothing: every job has landed."""
-
-    def wait_any(self, timeout_s: float | None) -> None:
-        """Nothing: no job is ever under way."""
-
-    def close(self) -> None:
-        """Nothing to end."""
+            return self._copier.failure(submission, error)
+        return report

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from operator import index
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 from fastswitch.memory.allocator import BlockAllocator
 from fastswitch.memory.job_book import JobBook
 from fastswitch.memory.kv_statistics import KVStatistics, TierStatistics, count_kinds
+from fastswitch.memory.leaving import Leaving
 from fastswitch.memory.owner_thread import WRONG_THREAD, OwnerThread
 from fastswitch.memory.reclaim import Reclaimer
 from fastswitch.memory.roster import Roster
@@ -98,7 +98,7 @@ class KVCacheManager:
         self._reclaimer = Reclaimer(self.device, self.host, min_tail, headroom)
         self._sharing = Sharing(self._roster, self.device, self.host)
         self._thread = OwnerThread()
-        self._leaving: _Leaving | None = None  # until a request's state changes
+        self._leaving = Leaving(self.device, lambda: self._on(self.device), self._reclaimer.clean_blocks)
 
     # What is where
 
@@ -110,12 +110,12 @@ class KVCacheManager:
     @property
     def num_clean(self) -> int:
         """Device blocks of evicted segments that the host has in full: free for the asking."""
-        return self._count_leaving().clean
+        return self._leaving.clean
 
     @property
     def num_vacating(self) -> int:
         """Device blocks that become clean, or free, when the copies under way land."""
-        return self._count_leaving().vacating
+        return self._leaving.vacating
 
     @property
     def num_host_free(self) -> int:
@@ -355,7 +355,7 @@ class KVCacheManager:
         room[own] = max(room[own], _count(num_tokens) - holder.shared_len)
         need = sum(self.device.shortage(*entry) for entry in room.items())
         self._reclaim_device(need, keep=holder.segments)
-        self._leaving = None
+        self._leaving.stale()
         holder.resident = True
         for segment_id, num_room in room.items():
             self.device.hold(segment_id, num_room)
@@ -485,7 +485,7 @@ class KVCacheManager:
                 f"blocks without a segment: {tier.segment_ids - segments.keys()}"
             )
         self._sharing.check_invariants()
-        assert self._leaving in (None, self._recount()), f"counted {self._leaving}, there are {self._recount()}"
+        self._leaving.check_invariants()
 
     # Private
 
@@ -507,19 +507,7 @@ class KVCacheManager:
     def _begin_change(self) -> None:
         """Before a request's state changes."""
         assert self._thread.is_current(), WRONG_THREAD
-        self._leaving = None
-
-    def _count_leaving(self) -> _Leaving:
-        """O(1) while nobody's state changes: what residents take and write counts for neither."""
-        if self._leaving is None:
-            self._leaving = self._recount()
-        return self._leaving
-
-    def _recount(self) -> _Leaving:
-        segments = [segment for segment in self._on(self.device) if not segment.resident]
-        moving = [segment for segment in segments if segment.job is not None and not segment.quarantined]
-        vacating = sum(self.device.num_blocks(segment.segment_id) for segment in moving)
-        return _Leaving(self._reclaimer.clean_blocks(segments), vacating)
+        self._leaving.stale()
 
     def _on(self, tier: Tier) -> list[Segment]:
         """The segments that hold blocks there."""
@@ -530,7 +518,7 @@ class KVCacheManager:
         if not self._reclaimer.runs_low(self.device, num_blocks):
             return
         if self.num_clean:
-            self._leaving = None
+            self._leaving.stale()
             self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
         else:
             self._reclaimer.reclaim_device(num_blocks, (), keep)
@@ -547,13 +535,6 @@ class KVCacheManager:
         for segment in segments:
             if not (self.reuse or segment.awaited or segment.job is not None):
                 self.host.cut(segment.segment_id, 0)
-
-
-class _Leaving(NamedTuple):
-    """Device blocks of segments that nobody resident reads."""
-
-    clean: int
-    vacating: int
 
 
 def _count(num_tokens: int) -> int:

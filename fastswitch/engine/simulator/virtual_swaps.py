@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.simulator.copy_costs import CopyCosts
 from fastswitch.engine.swaps import SwapReport
+from fastswitch.engine.synchronous_swaps import SynchronousSwaps
 from fastswitch.memory import SwapDirection, SwapJob
 
 __all__ = ["VirtualInlineSwaps", "VirtualSwaps"]
@@ -119,7 +120,7 @@ class VirtualSwaps:
                 lane.popleft().future.set_exception(RuntimeError("closed"))
 
 
-class VirtualInlineSwaps:
+class VirtualInlineSwaps(SynchronousSwaps):
     """Copies on the engine's own thread: a job has landed when ``submit`` returns.
 
     Args:
@@ -129,41 +130,12 @@ class VirtualInlineSwaps:
     """
 
     def __init__(self, clock: VirtualClock, costs: CopyCosts, block_bytes: int) -> None:
-        self._clock = clock
-        self._costs = costs
-        self._block_bytes = block_bytes
-        self._landed: list[SwapReport] = []
-        self._stall_s = 0.0
+        def copy(job: SwapJob) -> SwapReport:
+            report, done_s = _report(clock, costs, block_bytes, job, clock.now(), clock.now())
+            clock.sleep_until(done_s)
+            return report
 
-    @property
-    def stall_s(self) -> float:
-        """Seconds spent in ``submit``."""
-        return self._stall_s
-
-    def submit(self, job: SwapJob) -> Future[SwapReport]:
-        """Let the job's time pass."""
-        now = self._clock.now()
-        report, done_s = _report(self._clock, self._costs, self._block_bytes, job, now, now)
-        self._clock.sleep_until(done_s)
-        self._stall_s += done_s - now
-        self._landed.append(report)
-        future: Future[SwapReport] = Future()
-        future.set_result(report)
-        return future
-
-    def landed(self) -> list[SwapReport]:
-        """Jobs submitted since the last call."""
-        landed, self._landed = self._landed, []
-        return landed
-
-    def wait(self, jobs: Iterable[SwapJob]) -> None:
-        """Nothing: every job has landed."""
-
-    def wait_any(self, timeout_s: float | None) -> None:
-        """Nothing: no job is ever under way."""
-
-    def close(self) -> None:
-        """Nothing to end."""
+        super().__init__(copy, clock)
 
 
 def _report(
