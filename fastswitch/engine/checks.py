@@ -6,7 +6,7 @@ in every block that was handed out and not yet written, is a strong one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ __all__ = ["InvariantChecker", "PoisoningAllocator", "check_all_free", "check_en
 class PoisoningAllocator:
     """An allocator that writes NaN into each block that it hands out or takes back; satisfies ``BlockAllocator``.
 
-    Blocks are taken back when the copies that use them have landed, so no copy sees the poison.
+    Blocks are taken back when the copies that use them have landed, or handed over while one still reads them: those
+    are left alone, so no copy sees the poison.
 
     Args:
         allocator: does the allocating.
@@ -34,7 +35,12 @@ class PoisoningAllocator:
     def __init__(self, allocator: BlockAllocator, pool: KVPool) -> None:
         self._allocator = allocator
         self._pool = pool
+        self._still_read: Callable[[NDArray[np.int32]], NDArray[np.bool_]] | None = None
         self._poison(np.arange(pool.num_blocks, dtype=np.int32))
+
+    def spare(self, still_read: Callable[[NDArray[np.int32]], NDArray[np.bool_]]) -> None:
+        """Leave alone what a copy reads though it was handed over: ``KVCacheManager.still_read`` of the device."""
+        self._still_read = still_read
 
     @property
     def num_blocks(self) -> int:
@@ -106,6 +112,8 @@ class PoisoningAllocator:
     def _poison(self, block_ids: NDArray[np.int32]) -> None:
         if self._pool.pinned:
             torch.cuda.synchronize()  # the host writes at once, and a copy that was fenced may still read
+        if self._still_read is not None:
+            block_ids = block_ids[~self._still_read(block_ids)]
         self._pool.poison(block_ids)
 
 

@@ -56,6 +56,8 @@ class ModelBed:
         host_pool = KVPool(layout, spec.host_blocks, pinned=device.type == "cuda")
         wraps = [partial(PoisoningAllocator, pool=pool) for pool in (device_pool, host_pool)] if spec.check else []
         kv = spec.manager(run, *wraps)
+        if isinstance(kv.device.allocator, PoisoningAllocator):
+            kv.device.allocator.spare(kv.still_read)
         clock = RealClock()
         swaps_class = SwapCoordinator if run.asynchronous else InlineSwaps
         swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=self.link, clock=clock)

@@ -17,7 +17,7 @@ from fastswitch.sched import EvictionWay, Insiders, Placement, Ranking, RequestS
 __all__ = ["Placer"]
 
 NOBODY = Ranking.of((), ())
-NOTHING = Placement((), 0, (), (), (), frozenset(), (), 0, frozenset())
+NOTHING = Placement((), 0, (), (), (), (), frozenset(), (), 0, frozenset())
 
 
 class Placer:
@@ -41,6 +41,7 @@ class Placer:
         self._ranking = NOBODY
         self._insiders = Insiders.of(NOBODY)
         self._unsettled = False  # what was enacted last may have left other room than the placement reckoned with
+        self._early: tuple[int, ...] = ()  # of the placement, not enacted yet
         self.placement = NOTHING
         self.running: list[Request] = []
 
@@ -61,7 +62,8 @@ class Placer:
         coming = (*self.placement.swap_ins, *self.placement.admissions)
         for request_id in coming:
             self._switcher.bring_in(self._conversations.request(request_id))
-        self._unsettled = bool(self.placement.evictions or coming)
+        self._early = self.placement.early
+        self._unsettled = bool(self.placement.evictions or coming or self._early)
         return moved or self._unsettled
 
     def look_around(self) -> None:
@@ -74,6 +76,14 @@ class Placer:
     def grow(self) -> list[Request]:
         """The running requests that hold room for their known tokens, best first; growth is given in that order."""
         return [r for r in self.running if r.num_tokens <= r.room or self._grow_one(r)]
+
+    def bring_in_early(self) -> None:
+        """Let those come whose copies go behind the ones that vacate their room; after everybody else has theirs."""
+        early, self._early = self._early, ()
+        for request_id in early:
+            self._switcher.bring_in(self._conversations.request(request_id), early=True)
+        if early:
+            self._conversations.changed = True
 
     def _is_stale(self) -> bool:
         """Whether another placement could decide otherwise than the last one."""

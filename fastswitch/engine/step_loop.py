@@ -3,7 +3,8 @@
 Ours. One step:
 
     land finished swaps -> draw levels -> place: evict, bring in -> poll landings again -> grow in rank order ->
-    pack tokens over the ready -> run the batch -> commit lengths, charge, emit tokens, end turns
+    bring in behind copies under way -> pack tokens over the ready -> run the batch -> drop who was computed from a copy
+    that failed after all -> commit lengths, charge, emit tokens, end turns
 
 A placement is kept while nothing arrived, landed, ended, changed rank or ran short (`placer`).
 """
@@ -80,6 +81,7 @@ class StepLoop:
         if moved or self._conversations.changed:
             self._placer.look_around()
         ready = self._placer.grow()
+        self._placer.bring_in_early()
         if not ready:
             return False
         self._iterate(ready)
@@ -134,11 +136,26 @@ class StepLoop:
         start = self._clock.now()
         sampled = self._executor.run(batch)
         now = self._clock.now()
+        requests, batch, sampled = self._without_lost(requests, batch, sampled)
         self.executed_iterations += 1
         if self._adaptive is not None:
             self._adaptive.observe_iteration(now - start, len(ready))
         self._kv.commit_batch([(request_id, start + num_tokens) for request_id, start, num_tokens, _, _ in batch])
         self._account(requests, batch, sampled, now)
+
+    def _without_lost(
+        self, requests: list[Request], batch: list[BatchEntry], sampled: list[int | None]
+    ) -> tuple[list[Request], list[BatchEntry], list[int | None]]:
+        """The iteration without those who were computed from a copy that was trusted, and failed."""
+        lost = self._switcher.lost()
+        if not lost:
+            return requests, batch, sampled
+        for request in self._conversations.requests:
+            if request.request_id in lost:
+                self._switcher.lose(request)
+        self._conversations.changed = True
+        kept = [i for i, request in enumerate(requests) if request.request_id not in lost]
+        return [requests[i] for i in kept], [batch[i] for i in kept], [sampled[i] for i in kept]
 
     def _account(self, requests: list[Request], batch: list[BatchEntry], sampled: list[int | None], now: float) -> None:
         charge = self._scheduler.accountant.charge

@@ -1,33 +1,40 @@
 """Asynchronous swaps: a daemon thread a direction, a queue, a future a job.
 
 Paper: FastSwitch (arXiv 2411.18424), Multithreading Swap Manager: copies are dispatched off the engine's thread,
-       finished ones are polled each iteration.
+       finished ones are polled each iteration, conflicts are waited for one by one.
 Ours:  everything below.
 
 # Guarantees:
 1. ``submit`` returns at once: it records one event on the caller's compute stream and copies nothing.
-2. A job's report or its exception always reaches its future, also when the copy raises, the thread dies or the
-   coordinator is closed. A copy that raises fails its own job only.
-3. Jobs of one direction run in the order of submission; the two directions run side by side.
+2. A job's report or its exception always reaches its future, also when the copy raises, the device reports an error
+   later, the thread dies, the copy hangs or the coordinator is closed. A copy that raises fails its own job only.
+3. Jobs of one direction run in the order of submission; the two directions run side by side. A job that comes
+   ``after`` others starts its copies when theirs are over, and is reported after them.
 4. A copy starts after all work that the caller's compute stream held at ``submit``; after ``landed`` has reported a
-   job, or ``wait`` has returned for it, work that the caller enqueues starts after the copies.
+   job, or ``wait`` has returned for it, work that the caller enqueues starts after the copies. So a block is written
+   only after every read of it that was submitted earlier.
 5. After a thread has died ``submit`` raises, and every job it still held has failed.
+6. A copy that takes longer than ``deadline_s`` is reported as hung, once, and once more when it has come back; what
+   was queued behind it fails untouched, and ``submit`` raises until then. Nobody waits longer than the deadline.
+7. ``close`` lets queued jobs finish within its bound and fails what is left, also after a thread's death.
+
+Blocks of a job belong to it until ``landed`` has reported it; of one that hangs, until it is reported again.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import queue
-import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fastswitch.engine.clock import Clock, RealClock
-from fastswitch.engine.copier import Copier, Submission
+from fastswitch.engine.copier import Copier
+from fastswitch.engine.flight import CopyHungError, Flight
+from fastswitch.engine.lane import Lane
 from fastswitch.engine.link import EmulatedLink
-from fastswitch.engine.streams import Event, Stream, Streams, streams_for
+from fastswitch.engine.streams import Event, Streams, streams_for
 from fastswitch.engine.swaps import SwapReport
 from fastswitch.kernels import Transfer
 from fastswitch.memory import SwapDirection, SwapJob
@@ -38,102 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SwapCoordinator"]
 
-CLOSE_TIMEOUT_S = 10.0  # a copy that takes longer than this hangs; its thread is a daemon and holds nobody up
-
-
-class _Flight:
-    """One job under way."""
-
-    def __init__(self, submission: Submission) -> None:
-        self.submission = submission
-        self.future: Future[SwapReport] = Future()
-        self.future.set_running_or_notify_cancel()  # a copy cannot be called off, so nobody cancels its future
-        self.dispatched = threading.Event()
-        self.report: SwapReport | None = None  # set before `dispatched`
-        self.fenced = False  # the caller's later work waits for it
-        self._lock = threading.Lock()  # a thread and a `close` that gave it up may both settle
-
-    def is_over(self) -> bool:
-        if not self.dispatched.is_set() or self.report is None:
-            return False
-        return self.fenced or self.report.copy_done is None or self.report.copy_done.query()
-
-    def dispatch(self, report: SwapReport) -> None:
-        with self._lock:
-            if not self.future.done():
-                self._note(report)
-
-    def settle(self, report: SwapReport) -> None:
-        """Give the future its report or exception; nothing if it has one."""
-        with self._lock:
-            if self.future.done():
-                return
-            self._note(report)
-            if report.error is None:
-                self.future.set_result(report)
-            else:
-                self.future.set_exception(report.error)
-
-    def _note(self, report: SwapReport) -> None:
-        self.report = report
-        self.dispatched.set()
-
-
-class _Lane(threading.Thread):
-    """The thread of one direction."""
-
-    def __init__(self, name: str, copier: Copier, stream: Stream) -> None:
-        super().__init__(name=f"fastswitch-{name}", daemon=True)
-        self._copier = copier
-        self._stream = stream
-        self._queue: queue.Queue[_Flight | None] = queue.Queue()
-        self._serving: _Flight | None = None
-        self._lock = threading.Lock()  # orders a submission against the thread's end
-        self._ended_by: BaseException | None = None
-
-    def submit(self, flight: _Flight) -> None:
-        with self._lock:
-            if self._ended_by is not None:
-                raise RuntimeError(f"{self.name} has ended ({self._ended_by!r}): no copies are possible any more")
-            self._queue.put(flight)
-
-    def stop(self) -> None:
-        self._queue.put(None)
-
-    def run(self) -> None:
-        ended_by: BaseException = RuntimeError("closed")
-        try:
-            while (flight := self._queue.get()) is not None:
-                self._serve(flight)
-        except BaseException as error:  # the thread dies of it; whoever holds a future is told
-            ended_by = error
-        self.fail_left(ended_by)
-
-    def fail_left(self, error: BaseException) -> None:
-        """Refuse new jobs and fail those that nobody serves any more, one that hangs included."""
-        with self._lock:
-            self._ended_by = self._ended_by or error
-            left = [self._serving]
-            while not self._queue.empty():
-                left.append(self._queue.get())
-        for flight in left:
-            if flight is not None:
-                flight.settle(self._copier.failure(flight.submission, error))
-
-    def _serve(self, flight: _Flight) -> None:
-        self._serving = flight
-        try:
-            report = self._copier.copy(flight.submission, self._stream)
-            flight.dispatch(report)
-            if report.copy_done is not None:
-                report.copy_done.synchronize()
-        except BaseException as error:
-            flight.settle(self._copier.failure(flight.submission, error))
-            if not isinstance(error, Exception):
-                raise
-        else:
-            flight.settle(report)
-        self._serving = None
+CLOSE_TIMEOUT_S = 10.0
+DEADLINE_S = 30.0  # a hundred times what the largest request takes on the slowest link
 
 
 class SwapCoordinator:
@@ -146,9 +59,10 @@ class SwapCoordinator:
         link: what a job costs on an emulated link; None where the link is real.
         clock: time, shared with the engine.
         streams: where work is enqueued; by default those of the device pool's device.
+        deadline_s: seconds after which a copy that has not come back hangs.
 
     Raises:
-        ValueError: if the pools do not fit together or the transfer is unknown.
+        ValueError: if the pools do not fit together, the transfer is unknown, or the deadline is not positive.
     """
 
     def __init__(
@@ -160,15 +74,22 @@ class SwapCoordinator:
         link: EmulatedLink | None = None,
         clock: Clock | None = None,
         streams: Streams | None = None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
+        if not deadline_s > 0:
+            raise ValueError(f"deadline_s must be positive, got {deadline_s}")
+        self._deadline_s = deadline_s
         self._clock = clock or RealClock()
         self._streams = streams or streams_for(device_pool.device, self._clock)
         self._copier = Copier(device_pool, host_pool, transfer, link, self._clock)
+        streams = self._streams
         self._lanes = {
-            SwapDirection.SWAP_OUT: _Lane("swap-out", self._copier, self._streams.swap_out),
-            SwapDirection.SWAP_IN: _Lane("swap-in", self._copier, self._streams.swap_in),
+            SwapDirection.SWAP_OUT: Lane("swap-out", self._copier, streams.swap_out, self._clock),
+            SwapDirection.SWAP_IN: Lane("swap-in", self._copier, streams.swap_in, self._clock),
         }
-        self._flights: dict[int, _Flight] = {}  # job_id |-> flight, in order of submission
+        self._flights: dict[int, Flight] = {}  # job_id |-> flight that was not reported, in order of submission
+        self._fenced: list[Flight] = []  # reported, since later work waits for them; may fail yet
+        self._hung: list[Flight] = []  # reported as hung, and not back
         self._waited_s = 0.0
         self._fences: list[tuple[Event, Event]] = []  # on the compute stream, around each wait that is not over
         for lane in self._lanes.values():
@@ -184,33 +105,55 @@ class SwapCoordinator:
         """Hand the job to its direction's thread; returns at once.
 
         Raises:
-            RuntimeError: if that thread has ended.
+            RuntimeError: if that thread has ended, or a copy of it hangs.
         """
-        flight = _Flight(self._copier.submission(job, self._streams.compute))
+        before = [flight for flight in (*self._flights.values(), *self._hung) if flight.submission.job in job.after]
+        flight = Flight(self._copier.submission(job, self._streams.compute), before)
         self._lanes[job.direction].submit(flight)
         self._flights[job.job_id] = flight
         return flight.future
 
     def landed(self) -> list[SwapReport]:
-        """Jobs that ended since the last call, failed ones included; never blocks."""
+        """Jobs that ended since the last call, failed ones included; never blocks.
+
+        A job that hangs is reported with a `CopyHungError`, and again when its copies are over: until then nobody may
+        have its blocks.
+        """
         self._fold_fences()
-        over = [flight for flight in self._flights.values() if flight.is_over()]
-        for flight in over:
-            self._fence(flight)
-            del self._flights[flight.submission.job.job_id]
-        return [flight.report for flight in over if flight.report is not None]
+        over = []
+        for job_id, flight in list(self._flights.items()):
+            report = self._report_if_over(flight)
+            if report is not None and not any(other.submission.job.job_id in self._flights for other in flight.after):
+                del self._flights[job_id]
+                over.append(report)
+        return [*over, *self._newly_hung(), *self._back()]
+
+    def lost(self) -> list[SwapReport]:
+        """Jobs that ``landed`` reported because later work waits for their copies, and that failed after all.
+
+        What was enqueued since has read, or kept, what is not there.
+        """
+        failed, left = [], []
+        for flight in self._fenced:
+            report = self._report_if_over(flight, fenced=False)
+            if report is None:
+                left.append(flight)
+            elif report.error is not None:
+                failed.append(report)
+        self._fenced = left
+        return failed
 
     def wait(self, jobs: Iterable[SwapJob]) -> None:
         """Let these jobs finish before any work that the caller enqueues from now on; no other job is waited for.
 
-        Blocks until their copies are dispatched; on CUDA the compute stream waits for the copies, the host does not.
+        Blocks until their copies are enqueued; on CUDA the compute stream waits for the copies, the host does not. A
+        job that hangs is waited for until its deadline.
         """
         start = self._clock.now()
         flights = [self._flights[job.job_id] for job in jobs if job.job_id in self._flights]
-        for flight in flights:
-            flight.dispatched.wait()
+        known = [flight for flight in flights if flight.known.wait(self._deadline_s) and not flight.hung]
         self._waited_s += self._clock.now() - start
-        for flight in flights:
+        for flight in known:
             before = self._streams.compute.record()
             self._fence(flight)
             self._fences.append((before, self._streams.compute.record()))
@@ -219,17 +162,19 @@ class SwapCoordinator:
         """Block until any job has ended, at most ``timeout_s``; returns at once when none is under way."""
         futures = [flight.future for flight in self._flights.values()]
         if futures:
-            concurrent.futures.wait(futures, timeout_s, concurrent.futures.FIRST_COMPLETED)
+            most = self._deadline_s if timeout_s is None else min(timeout_s, self._deadline_s)
+            concurrent.futures.wait(futures, most, concurrent.futures.FIRST_COMPLETED)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """Let queued jobs finish, at most ``timeout_s`` a direction, then fail what is left. Idempotent.
+        """Let queued jobs finish, at most ``timeout_s`` in all, then fail what is left. Idempotent.
 
         A copy that hangs may still write when its thread wakes: after such a close both pools are of no use.
         """
+        until = self._clock.now() + timeout_s
         for lane in self._lanes.values():
             lane.stop()
         for lane in self._lanes.values():
-            lane.join(timeout_s)
+            lane.join(max(0.0, until - self._clock.now()))
             lane.fail_left(RuntimeError(f"{lane.name} was closed while a copy hung"))
             lane.stop()  # for a thread that hung and wakes
 
@@ -243,12 +188,55 @@ class SwapCoordinator:
 
     def _fold_fences(self) -> None:
         """Add up the waits of the compute stream that are over, so that their events can go."""
-        over = [fence for fence in self._fences if fence[1].query()]
+        over = [fence for fence in self._fences if _is_true(fence[1])]
         self._fences = [fence for fence in self._fences if fence not in over]
         self._waited_s += sum(after.seconds_since(before) for before, after in over)
 
-    def _fence(self, flight: _Flight) -> None:
+    def _fence(self, flight: Flight) -> None:
         done = flight.report.copy_done if flight.report is not None else None
         if done is not None and not flight.fenced:
             self._streams.compute.wait(done)
-        flight.fenced = True
+            flight.fenced = True
+            self._fenced.append(flight)
+
+    def _report_if_over(self, flight: Flight, *, fenced: bool = True) -> SwapReport | None:
+        """The flight's report if the caller may go on; with ``fenced`` False, if its copies are over indeed."""
+        report = flight.report
+        if flight.hung or report is None:
+            return None
+        if report.error is not None or report.copy_done is None or (fenced and flight.fenced):
+            return report
+        try:
+            done = report.copy_done.query()
+        except Exception as error:  # the device says so of an earlier copy, whoever asks
+            return self._copier.failure(flight.submission, error)
+        if done and fenced:
+            self._streams.compute.wait(report.copy_done)
+        return report if done else None
+
+    def _newly_hung(self) -> list[SwapReport]:
+        now = self._clock.now()
+        for lane in self._lanes.values():
+            if lane.busy_s(now) > self._deadline_s:
+                lane.give_up(CopyHungError(f"a copy of {lane.name} has not come back within {self._deadline_s:g} s"))
+        hung = [flight for flight in self._flights.values() if flight.hung]
+        self._hung += hung
+        for flight in hung:
+            del self._flights[flight.submission.job.job_id]
+        return [self._hung_report(flight) for flight in hung]
+
+    def _back(self) -> list[SwapReport]:
+        """The ones that hung and are over at last."""
+        back = [flight for flight in self._hung if flight.returned]
+        self._hung = [flight for flight in self._hung if flight not in back]
+        return [self._hung_report(flight) for flight in back]
+
+    def _hung_report(self, flight: Flight) -> SwapReport:
+        return SwapReport(flight.submission.job, "hung", error=flight.future.exception(0))
+
+
+def _is_true(event: Event) -> bool:
+    try:
+        return event.query()
+    except Exception:  # of some earlier work; whoever is concerned is told by its own event
+        return False

@@ -23,13 +23,14 @@ class SwapReport:
 
     Attributes:
         job: what was asked for.
-        way: how the bytes crossed; ``failed`` or ``refused`` where they did not.
+        way: how the bytes crossed; ``failed``, ``refused`` or ``hung`` where they did not.
         num_bytes: bytes of the whole blocks moved.
         copies: contiguous pieces moved.
         calls: copy calls issued.
         queue_s: seconds between submission and the first copy call.
         copy_start, copy_done: events around the copies; None where nothing was copied.
         error: why it failed, if it did: then nothing about the destination is certain.
+        after_s: of ``queue_s``, seconds in which it was its turn and jobs that it comes after were not enqueued yet.
     """
 
     job: SwapJob
@@ -41,6 +42,12 @@ class SwapReport:
     copy_start: Event | None = None
     copy_done: Event | None = None
     error: BaseException | None = None
+    after_s: float = 0.0
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it was given up: nobody may have its blocks until it is reported once more."""
+        return self.way == "hung"
 
     @property
     def copy_s(self) -> float:
@@ -62,7 +69,13 @@ class Swaps(Protocol):
         """Take the job; its future always gets a report or an exception."""
 
     def landed(self) -> list[SwapReport]:
-        """Jobs ended since the last call, failed ones included, each once; never blocks."""
+        """Jobs ended since the last call, failed ones included; never blocks.
+
+        Each once, and after those that it comes after; one that hangs once more when it is over.
+        """
+
+    def lost(self) -> list[SwapReport]:
+        """Jobs reported by ``landed`` on trust, since later work waits for them, that failed after all."""
 
     def wait(self, jobs: Iterable[SwapJob]) -> None:
         """Have the caller's later work start after these jobs; the next ``landed`` reports them."""

@@ -22,7 +22,10 @@ class SwitchCounts:
     Attributes:
         clean_evictions: evictions that needed no copy.
         drops: victims recomputed.
-        failed: jobs whose copy raised.
+        failed: jobs whose copy raised, be it after it was reported.
+        hung: jobs that did not come back in time; their blocks were quarantined.
+        early: returns that took blocks which were still being copied out, each behind that copy.
+        waits: jobs that the engine waited for, one by one, instead of going on beside them.
         reused_tokens: per eviction, tokens that were right on both tiers at its start.
         recomputed_tokens: tokens run through the model again after their KV had existed.
         reports: every job that landed.
@@ -31,6 +34,9 @@ class SwitchCounts:
     clean_evictions: int = 0
     drops: int = 0
     failed: int = 0
+    hung: int = 0
+    early: int = 0
+    waits: int = 0
     reused_tokens: int = 0
     recomputed_tokens: int = 0
     reports: list[SwapReport] = field(default_factory=list)
@@ -39,6 +45,9 @@ class SwitchCounts:
         """Enter a job that ended."""
         if report.error is None:
             self.reports.append(report)
+            self.early += bool(report.job.after)
+        elif report.hangs:
+            self.hung += 1
         else:
             self.failed += 1
 
@@ -57,6 +66,9 @@ class SwitchCounts:
             "clean_evictions": self.clean_evictions,
             "drops": self.drops,
             "failed": self.failed,
+            "hung": self.hung,
+            "early": self.early,
+            "waits": self.waits,
             "bytes_out": sum(report.num_bytes for report in swap_outs),
             "bytes_in": sum(report.num_bytes for report in swap_ins),
             "blocks_out": sum(report.job.num_blocks for report in swap_outs),
@@ -68,6 +80,7 @@ class SwitchCounts:
             "blocks_per_copy": num_blocks / num_runs if num_runs else None,
             "stall_s": stall_s,
             "queue_s": sum(report.queue_s for report in self.reports),
+            "after_s": sum(report.after_s for report in self.reports),
             "copy_s": sum(report.copy_s for report in self.reports),
             "reused_tokens": self.reused_tokens,
             "recomputed_tokens": self.recomputed_tokens,

@@ -5,6 +5,8 @@ Ours. The scheduler decides who leaves and who comes; here it happens. A switch 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.request import Request
 from fastswitch.engine.swaps import SwapReport, Swaps
@@ -32,6 +34,8 @@ class Switcher:
         self.counts = counts
         self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
+        self._hanging: set[int] = set()  # job_ids of copies that were given up
+        self._built_on_sand: set[int] = set()  # job_ids of copies of what is not right
         self._unobserved: list[SwapReport] = []  # landed; their copies may still be under way on a device
 
     @property
@@ -50,11 +54,14 @@ class Switcher:
         else:
             self.drop(request)
 
-    def bring_in(self, request: Request) -> bool:
-        """Give a waiting or evicted request its device room, and its KV if any; whether the room was there."""
+    def bring_in(self, request: Request, *, early: bool = False) -> bool:
+        """Give a waiting or evicted request its device room, and its KV if any; whether the room was there.
+
+        With ``early`` the room may be one that copies under way still read: its own copy comes after those.
+        """
         try:
             if request.state is RequestState.SWAPPED:
-                self._swap_in(request)
+                self._swap_in(request, early=early)
             else:
                 self.kv.grow(request.request_id, request.num_tokens)
                 request.run()
@@ -71,13 +78,25 @@ class Switcher:
         request.left_device = True
         request.state = RequestState.WAITING if request.turn is not None else RequestState.IDLE
 
+    def lost(self) -> set[Hashable]:
+        """Requests whose copies were trusted, since later work waits for them, and failed after all."""
+        return {report.job.request_id for report in self.swaps.lost()}
+
+    def lose(self, request: Request) -> None:
+        """Its last copies failed after they had been reported: it is computed again, now or when its next one ends."""
+        self.counts.failed += 1
+        if request.job is not None:
+            self._built_on_sand.add(request.job.job_id)
+        elif request.state is not RequestState.WAITING:
+            self.drop(request)
+
     def num_blocks_to_begin(self, direction: SwapDirection) -> int | None:
         """Blocks whose copies are worth beginning now; None: any number."""
         return None if self.adaptive is None else self.adaptive.num_blocks_to_begin(direction, self._queued(direction))
 
     def poll(self) -> bool:
         """Make true what has landed since the last poll; whether anything had."""
-        if not self._in_flight and not self._unobserved:
+        if not self._in_flight and not self._unobserved and not self._hanging:
             return False
         reports = [*self._refused, *self.swaps.landed()]
         self._refused = []
@@ -98,8 +117,8 @@ class Switcher:
             request.state = RequestState.SWAPPING_OUT
             self._submit(request, job)
 
-    def _swap_in(self, request: Request) -> None:
-        job = self.kv.begin_swap_in(request.request_id, request.num_tokens)
+    def _swap_in(self, request: Request, *, early: bool) -> None:
+        job = self.kv.begin_swap_in(request.request_id, request.num_tokens, early=early)
         if job is None:
             request.run()
             return
@@ -114,8 +133,11 @@ class Switcher:
         except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
             self._refused.append(SwapReport(job, "refused", error=error))
             return
+        if job.after:  # they were not worth waiting for, so this is not
+            return
         num_queued = self._queued(job.direction)  # the job's own included
         if self.adaptive is not None and self.adaptive.choose(job.direction, num_queued) is SwapMode.WAIT:
+            self.counts.waits += 1
             self.swaps.wait([job])
 
     def _queued(self, direction: SwapDirection) -> int:
@@ -125,17 +147,18 @@ class Switcher:
 
     def _landed(self, report: SwapReport) -> None:
         job = report.job
+        if job.job_id in self._hanging:  # it is over at last, and nobody wants what it copied any more
+            self._hanging.remove(job.job_id)
+            self.kv.abort(job)
+            return
         request = self._in_flight.pop(job.job_id)
         request.job = None
         self.counts.add(report)
-        self._unobserved.append(report)
-        if report.error is not None:
-            self.kv.abort(job)
-        else:
-            self.kv.land(job)
+        self._end(report)
         if request.state is RequestState.FINISHED:
             return
-        if report.error is not None:
+        if report.error is not None or job.job_id in self._built_on_sand:
+            self._built_on_sand.discard(job.job_id)
             self.drop(request)
         elif job.direction is SwapDirection.SWAP_OUT:
             request.state = RequestState.SWAPPED
@@ -144,13 +167,30 @@ class Switcher:
         else:
             request.state = RequestState.IDLE
 
+    def _end(self, report: SwapReport) -> None:
+        """What the manager makes of it."""
+        if report.error is None:
+            self._unobserved.append(report)
+            self.kv.land(report.job)
+        elif report.hangs:
+            self._hanging.add(report.job.job_id)
+            self.kv.quarantine(report.job)
+        else:
+            self.kv.abort(report.job)
+
     def _observe(self) -> None:
         """Tell the adaptive rule of copies that are over; never waits for one."""
         if not self._unobserved:
             return
         reports, self._unobserved = self._unobserved, []
         for report in reports:
-            if report.copy_done is not None and not report.copy_done.query():
+            if report.copy_done is None:
+                continue
+            try:
+                over = report.copy_done.query()
+            except RuntimeError:  # the device reports a failure: there is nothing to learn from it
+                continue
+            if not over:
                 self._unobserved.append(report)
-            elif self.adaptive is not None and report.copy_done is not None:
+            elif self.adaptive is not None:
                 self.adaptive.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)

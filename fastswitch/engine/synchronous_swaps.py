@@ -60,6 +60,10 @@ class SynchronousSwaps:
         landed, self._landed = self._landed, []
         return landed
 
+    def lost(self) -> list[SwapReport]:
+        """None: what was reported is over."""
+        return []
+
     def wait(self, jobs: Iterable[SwapJob]) -> None:
         """Nothing: every job has landed."""
 

@@ -4,7 +4,9 @@ Ours. A job begins when its destination has room, and ends once, landed or abort
 takes along those of its segments that the destination lacks, unless another's job moves them already.
 Invariants, asserted by `JobBook.check_invariants`:
 1. A segment names a job if and only if that job is under way and takes it along; so does the request.
-2. While a job is under way its source is right up to the end of its range, and its destination holds room up to there.
+2. While a job is under way its source is right up to the end of its range, and its destination holds room up to there;
+   only what a swap-out reads and somebody else holds already is no longer its source's (`HandedOver`).
+3. A job ends after all those that it comes after.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fastswitch.memory.coalesce import coalesce
+from fastswitch.memory.handed_over import HandedOver
 from fastswitch.memory.segment import Holder, Segment
 from fastswitch.memory.swap_job import SegmentRange, SwapDirection, SwapJob
 from fastswitch.memory.tier import Tier
@@ -28,9 +31,13 @@ class JobBook:
     Args:
         device: the device's copies.
         host: the host's copies.
+
+    Attributes:
+        handed_over: device blocks that have a new owner while a swap-out still reads them.
     """
 
     def __init__(self, device: Tier, host: Tier) -> None:
+        self.handed_over = HandedOver(device)
         self._tiers = {SwapDirection.SWAP_OUT: (device, host), SwapDirection.SWAP_IN: (host, device)}
         self._under_way: dict[int, tuple[SwapJob, Holder, tuple[Segment, ...]]] = {}  # job_id |-> whose, and of what
         self._job_ids = itertools.count()
@@ -48,7 +55,7 @@ class JobBook:
         # A partly filled last block that has grown since is copied again, whole.
         return range(start // source.block_size, -(-end // source.block_size))
 
-    def begin(self, holder: Holder, direction: SwapDirection) -> SwapJob | None:
+    def begin(self, holder: Holder, direction: SwapDirection, after: tuple[SwapJob, ...] = ()) -> SwapJob | None:
         """A job for what the destination lacks, for which it must hold room already; None if it lacks nothing."""
         source, destination = self._tiers[direction]
         moving = [(s, blocks) for s in holder.segments if (blocks := self.lacking(s, direction))]
@@ -62,7 +69,7 @@ class JobBook:
         # a run may go over several segments
         sides = tables[0] if len(tables) == 1 else map(np.concatenate, zip(*tables, strict=True))
         runs = coalesce(*sides)
-        job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), runs)
+        job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), runs, after)
         segments = tuple(segment for segment, _ in moving)
         self._under_way[job.job_id] = (job, holder, segments)
         holder.job = job
@@ -81,14 +88,22 @@ class JobBook:
             raise ValueError(f"job {job.job_id} is not under way: it was landed or aborted before")
         return entry[1], entry[2]
 
+    def before(self, job: SwapJob) -> list[SwapJob]:
+        """Those that the job comes after and that are under way: it cannot end before them."""
+        return [other for other in job.after if other.job_id in self._under_way]
+
     def end(self, job: SwapJob) -> tuple[Holder, tuple[Segment, ...]]:
         """Close the job; returns what `of` does.
 
         Raises:
-            ValueError: if the job is not under way.
+            ValueError: if the job is not under way, or one that it comes after is.
         """
         holder, segments = self.of(job)
+        for other in self.before(job):
+            message = f"job {job.job_id} comes after job {other.job_id}, which is under way: land or abort that first"
+            raise ValueError(message)
         del self._under_way[job.job_id]
+        self.handed_over.end(job)
         if holder.job is job:  # else it has gone on without it: the job was quarantined
             holder.job = None
         for segment in segments:
@@ -109,10 +124,15 @@ class JobBook:
         for holder in holders:
             assert holder.job in (None, *under_way), f"{holder.request_id!r} names a job that is not under way"
         for job in under_way:
-            source, destination = self._tiers[job.direction]
-            for entry in job.ranges:
-                name = entry.segment_id
-                valid_lens = (destination.valid_len(name), source.valid_len(name))
-                expected = (entry.start_token, entry.end_token)
-                assert valid_lens == expected, f"{entry} changed while job {job.job_id} ran: {valid_lens}"
-                assert not destination.shortage(name, entry.end_token), f"{entry} lost its destination"
+            self._check_ranges(job)
+        self.handed_over.check_invariants((job, taken) for job, _, taken in self._under_way.values())
+
+    def _check_ranges(self, job: SwapJob) -> None:
+        source, destination = self._tiers[job.direction]
+        for entry in job.ranges:
+            name = entry.segment_id
+            start, end = destination.valid_len(name), source.valid_len(name)
+            assert start == entry.start_token, f"{entry} changed while job {job.job_id} ran: starts at {start}"
+            whole = end == entry.end_token or job in self.handed_over
+            assert whole, f"{entry} changed while job {job.job_id} ran: ends at {end}"
+            assert not destination.shortage(name, entry.end_token), f"{entry} lost its destination"

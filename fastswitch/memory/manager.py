@@ -97,6 +97,7 @@ class KVCacheManager:
         self._jobs = JobBook(self.device, self.host)
         self._reclaimer = Reclaimer(self.device, self.host, min_tail, headroom)
         self._sharing = Sharing(self._roster, self.device, self.host)
+        self._put_off: list[SwapJob] = []  # to be aborted when those that they come after have ended
         self._thread = OwnerThread()
         self._leaving = Leaving(self.device, lambda: self._on(self.device), self._reclaimer.clean_blocks)
 
@@ -177,6 +178,10 @@ class KVCacheManager:
         """The copies under way that read or write a segment of the request, begun for whomever."""
         jobs = [segment.job for segment in self._roster.of(request_id).segments if segment.job is not None]
         return tuple(dict.fromkeys(jobs))
+
+    def still_read(self, block_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which of these device blocks a swap-out reads although somebody else holds them already; bool ``[n]``."""
+        return self._jobs.handed_over.still_read(block_ids)
 
     def block_table(self, request_id: Hashable) -> NDArray[np.int32]:
         """The request's device block ids in token order, int32 ``[n]``."""
@@ -337,8 +342,15 @@ class KVCacheManager:
         self._sharing.shed_lost(lost)
         return self._jobs.begin(holder, SwapDirection.SWAP_OUT)
 
-    def begin_swap_in(self, request_id: Hashable, num_tokens: int) -> SwapJob | None:
+    def begin_swap_in(self, request_id: Hashable, num_tokens: int, *, early: bool = False) -> SwapJob | None:
         """Bring an evicted request back, with device room for ``num_tokens``. None if the device still has everything.
+
+        Args:
+            request_id: evicted.
+            num_tokens: tokens to hold device room for, those that it has KV for included.
+            early: where free and clean blocks are too few, and the job writes to whatever segment takes more, take
+                blocks that swap-outs under way still read, of the worst-ranked requests first. The job's copies must
+                then start after theirs (``SwapJob.after``), and it ends after them.
 
         Raises:
             OutOfBlocksError: the device has no room; nothing changed.
@@ -354,12 +366,15 @@ class KVCacheManager:
         own = holder.own.segment_id
         room[own] = max(room[own], _count(num_tokens) - holder.shared_len)
         need = sum(self.device.shortage(*entry) for entry in room.items())
+        growing = [s for s in holder.segments if self.device.shortage(s.segment_id, room[s.segment_id])]
+        early = early and all(self._jobs.lacking(segment, SwapDirection.SWAP_IN) for segment in growing)
+        after = self._take_early(need, holder) if early else ()
         self._reclaim_device(need, keep=holder.segments)
         self._leaving.stale()
         holder.resident = True
         for segment_id, num_room in room.items():
             self.device.hold(segment_id, num_room)
-        job = self._jobs.begin(holder, SwapDirection.SWAP_IN)
+        job = self._jobs.begin(holder, SwapDirection.SWAP_IN, after)
         self._forget_host_copies(holder.segments)
         return job
 
@@ -367,7 +382,7 @@ class KVCacheManager:
         """The job's bytes have arrived: they are true at its destination from now on.
 
         Raises:
-            ValueError: if the job is not under way.
+            ValueError: if the job is not under way, or one that it comes after is.
         """
         self._begin_change()
         holder, segments = self._jobs.end(job)
@@ -376,17 +391,28 @@ class KVCacheManager:
         self._forget_host_copies((*segments, *holder.segments))
         for segment in segments:
             self._sharing.settle(segment)
+        self._abort_put_off()
 
     def abort(self, job: SwapJob) -> None:
         """The job failed or was called off: its destination gives the room back, and nothing else changed.
 
         The request stays evicted. After an aborted swap-out its device copy is the only whole one: drop it, or bring
-        it back (``begin_swap_in`` has nothing to copy then).
+        it back (``begin_swap_in`` has nothing to copy then). What was handed over to another is gone.
+
+        A job that comes after one under way cannot give its room back yet: it is quarantined until that has ended.
 
         Raises:
             ValueError: if the job is not under way.
         """
+        if self._jobs.before(job):
+            self.quarantine(job)
+            self._put_off.append(job)
+            return
         self._begin_change()
+        self._abort(job)
+        self._abort_put_off()
+
+    def _abort(self, job: SwapJob) -> None:
         holder, segments = self._jobs.of(job)
         if holder.job is job:  # else it has gone on without it
             holder.resident = False
@@ -397,6 +423,13 @@ class KVCacheManager:
             self._jobs.destination(job.direction).trim(segment.segment_id)
             if holder not in segment.holders:
                 self._sharing.settle(segment)
+
+    def _abort_put_off(self) -> None:
+        """Abort the jobs that came after one that has ended, and were to be aborted before."""
+        ready = [job for job in self._put_off if not self._jobs.before(job)]
+        for job in ready:
+            self._put_off.remove(job)
+            self._abort(job)
 
     def suspend(self, request_id: Hashable, copy: Callable[[SwapJob], object]) -> SwapJob | None:
         """Take a request off the device: begin, copy, land. The short way for an engine that waits for its copies.
@@ -522,6 +555,17 @@ class KVCacheManager:
             self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
         else:
             self._reclaimer.reclaim_device(num_blocks, (), keep)
+
+    def _take_early(self, num_blocks: int, holder: Holder) -> tuple[SwapJob, ...]:
+        """Have blocks of swap-outs under way free, as far as free and clean ones are short of ``num_blocks``."""
+        segments, handed_over = self._on(self.device), self._jobs.handed_over
+        clean = self._reclaimer.clean_blocks(s for s in segments if s not in holder.segments)
+        short = num_blocks - self.num_free - clean
+        candidates = handed_over.candidates(segments)
+        if short <= 0 or handed_over.num_blocks(candidates) < short:
+            return ()
+        self._leaving.stale()
+        return handed_over.take(short, sorted(candidates, key=self._reclaimer.position, reverse=True))
 
     def _reclaim_host(self, num_blocks: int, holder: Holder) -> list[Segment]:
         if not self._reclaimer.runs_low(self.host, num_blocks):

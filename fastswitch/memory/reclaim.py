@@ -73,6 +73,12 @@ class Reclaimer:
                 self._positions.setdefault(request_id, len(self._positions))
         return self._positions
 
+    def position(self, segment: Segment) -> tuple[int, bool]:
+        """The rank of its best holder; of one holder's segments what lies behind goes before its prefix."""
+        rank = self._rank
+        ranks = [rank.get(holder.request_id, len(rank)) for holder in segment.holders]
+        return min(ranks, default=len(rank)), segment.num_tokens is None
+
     def runs_low(self, tier: Tier, num_blocks: int) -> bool:
         """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
         return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._room_to_keep
@@ -100,7 +106,7 @@ class Reclaimer:
         victims = [s for s in segments if s not in keep and self.is_clean(s)]
         self._check(self._device, num_blocks, sum(self._device.num_blocks(s.segment_id) for s in victims))
         wanted = num_blocks + self._room_to_keep
-        for segment in sorted(victims, key=self._position, reverse=True):
+        for segment in sorted(victims, key=self.position, reverse=True):
             short = wanted - self._device.num_free
             if short <= 0:
                 return
@@ -138,7 +144,7 @@ class Reclaimer:
                 kinds[kind].append(segment)
         kinds["redundant"].sort(key=self._blocks_per_group)
         for kind in ("idle", "tails"):
-            kinds[kind].sort(key=self._position, reverse=True)
+            kinds[kind].sort(key=self.position, reverse=True)
         return [(kind, segment) for kind, found in kinds.items() for segment in found]
 
     def _kind(self, segment: Segment, rank: int) -> str | None:
@@ -154,7 +160,7 @@ class Reclaimer:
             return "idle"
         # Of a sealed segment no part may go: what lies behind it would be of no use.
         tail = segment.num_tokens is None and num_blocks >= self._min_tail
-        return "tails" if tail and (rank < 0 or self._position(segment)[0] > rank) else None
+        return "tails" if tail and (rank < 0 or self.position(segment)[0] > rank) else None
 
     def _give_up(self, kind: str, segment: Segment, num_blocks: int) -> None:
         """Cut that many host blocks off its end; what the device has of a clean one goes with them."""
@@ -163,12 +169,6 @@ class Reclaimer:
             self._device.cut(segment.segment_id, kept)
         self._host.cut(segment.segment_id, kept)
         self.given_up = replace(self.given_up, **{kind: getattr(self.given_up, kind) + num_blocks})
-
-    def _position(self, segment: Segment) -> tuple[int, bool]:
-        """The rank of its best holder; of one holder's segments what lies behind goes before its prefix."""
-        rank = self._rank
-        ranks = [rank.get(holder.request_id, len(rank)) for holder in segment.holders]
-        return min(ranks, default=len(rank)), segment.num_tokens is None
 
     def _blocks_per_group(self, segment: Segment) -> float:
         return self._host.num_blocks(segment.segment_id) / len(self._host.allocator.groups(segment.segment_id))

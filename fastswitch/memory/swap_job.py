@@ -42,6 +42,7 @@ class SwapJob:
         direction: device to host or host to device.
         ranges: the tokens that the job makes valid at its destination, one entry a segment of the request.
         runs: ``[n, 3]`` int64, rows ``(src_start, dst_start, num_blocks)``, as ``direction`` says.
+        after: jobs that still read blocks which this one writes: its copies must start after theirs are over.
         num_blocks: blocks that the job copies; counted once, when it is made.
     """
 
@@ -50,6 +51,7 @@ class SwapJob:
     direction: SwapDirection
     ranges: tuple[SegmentRange, ...]
     runs: NDArray[np.int64]
+    after: tuple[SwapJob, ...] = ()
     num_blocks: int = field(init=False)
 
     def __post_init__(self) -> None:

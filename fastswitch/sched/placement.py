@@ -10,7 +10,8 @@ and blocks that can be had *soon* (a copy out must land first). Rules, learned f
 4. who cannot grow sits out, and the lowest-ranked unprotected resident is evicted, be it the one that cannot grow;
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
    behind it stay;
-6. so does the first whose return would only stand in the queue for the link: nobody is pushed out for it yet.
+6. so does the first whose return would only stand in the queue for the link: nobody is pushed out for it yet;
+7. who returns with something to copy need not wait until a victim's copy has landed: its own may come after that one.
 
 So only who is on the device is looked at behind it, however many wait.
 """
@@ -45,6 +46,8 @@ class Placement:
         num_active: how many of them have something to compute.
         evictions: who leaves.
         swap_ins: evicted requests whose room can be had now, best first.
+        early: evicted ones with something to copy whose room is being vacated, best first: their copies must come after
+            those that vacate it. They take what nobody else was given, so they are to be brought in last.
         admissions: waiting requests whose room can be had now, best first.
         sitting_out: residents that cannot grow yet.
         passed_over: requests that wait for room which is promised to them.
@@ -57,6 +60,7 @@ class Placement:
     num_active: int
     evictions: tuple[Eviction, ...]
     swap_ins: tuple[int, ...]
+    early: tuple[int, ...]
     admissions: tuple[int, ...]
     sitting_out: frozenset[int]
     passed_over: tuple[int, ...]
@@ -65,7 +69,7 @@ class Placement:
 
     @property
     def unplaced(self) -> tuple[int, ...]:
-        """Requests that want memory and have to wait for it, best first. O(their number)."""
+        """Requests that want memory and have to wait for it to be vacated, best first. O(their number)."""
         return (*self.passed_over, *self._blocked())
 
     @property
@@ -114,6 +118,7 @@ class Residency:
         self._evictions: list[Eviction] = []
         self._evicted: set[int] = set()
         self._swap_ins: list[int] = []
+        self._early: list[int] = []
         self._admissions: list[int] = []
         self._sitting_out: list[int] = []
         self._passed_over: list[int] = []
@@ -141,6 +146,7 @@ class Residency:
             num_active=len(self._ranking.active),
             evictions=tuple(self._evictions),
             swap_ins=tuple(self._swap_ins),
+            early=tuple(self._early),
             admissions=tuple(self._admissions),
             sitting_out=frozenset(self._sitting_out),
             passed_over=tuple(self._passed_over),
@@ -173,7 +179,8 @@ class Residency:
         if not (self._may_copy(request) and self._make_room(request, need)):
             self._blocked = True
         elif not self._claim(need):
-            self._passed_over.append(request.request_id)
+            copies = request.state is RequestState.SWAPPED and request.missing_blocks
+            (self._early if copies else self._passed_over).append(request.request_id)
         elif request.state is RequestState.SWAPPED:
             self._swap_ins.append(request.request_id)
         else:

@@ -60,6 +60,9 @@ class ComparingSwaps:
     def stall_s(self):
         return self._swaps.stall_s
 
+    def lost(self):
+        return self._swaps.lost()
+
     def wait(self, jobs):
         self._swaps.wait(jobs)
 

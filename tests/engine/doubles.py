@@ -114,7 +114,9 @@ class HeldSwaps:
 
     def land(self, index=0):
         job = self.jobs[index]
-        del self.jobs[index]
+        for before in [each for each in job.after if each in self.jobs]:
+            self.land(self.jobs.index(before))
+        self.jobs.remove(job)
         count = per_run(*self._planes[job.direction], job.runs)
         self._ended.append(SwapReport(job, "held", count.num_bytes, count.copies, count.calls))
 
@@ -122,12 +124,16 @@ class HeldSwaps:
         job = self.jobs[index]
         del self.jobs[index]
         source, destination = self._planes[job.direction]
-        per_run(source, destination, job.runs[:1])  # half-way
+        if not any(before in self.jobs for before in job.after):  # else it has not begun
+            per_run(source, destination, job.runs[:1])  # half-way
         self._ended.append(SwapReport(job, "held", error=OSError("the link broke")))
 
     def landed(self):
         ended, self._ended = self._ended, []
         return ended
+
+    def lost(self):
+        return []
 
     def wait(self, jobs):
         for job in jobs:

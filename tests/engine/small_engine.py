@@ -31,12 +31,10 @@ def make_engine(
     device_pool, host_pool = stamp_pools(device_blocks, host_blocks, block_size, order)
     clock = clock or FakeClock()
     executor = StampExecutor(device_pool, max_context=max_context, clock=clock, iteration_s=1.0)
-    kv = KVCacheManager(
-        PoisoningAllocator(allocator(device_blocks), device_pool),
-        PoisoningAllocator(allocator(host_blocks), host_pool),
-        block_size,
-        reuse=reuse,
-    )
+    device = PoisoningAllocator(allocator(device_blocks), device_pool)
+    host = PoisoningAllocator(allocator(host_blocks), host_pool)
+    kv = KVCacheManager(device, host, block_size, reuse=reuse)
+    device.spare(kv.still_read)
     ranker = PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
     scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor or SwapOut(), TokenAccountant())
     engine = Engine(executor, scheduler, kv, swaps(device_pool, host_pool), clock=clock, adaptive=adaptive)

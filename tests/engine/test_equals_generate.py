@@ -108,12 +108,9 @@ def run(name, swaps_class, *, allocator, order, way, reuse, evictor, host_order=
     model, layout = routed(name)
     device_pool = KVPool(replace(layout, order=order), DEVICE_BLOCKS)
     host_pool = KVPool(replace(layout, order=host_order or order), HOST_BLOCKS)
-    kv = KVCacheManager(
-        PoisoningAllocator(allocator(DEVICE_BLOCKS), device_pool),
-        PoisoningAllocator(allocator(HOST_BLOCKS), host_pool),
-        BLOCK_SIZE,
-        reuse=reuse,
-    )
+    device = PoisoningAllocator(allocator(DEVICE_BLOCKS), device_pool)
+    kv = KVCacheManager(device, PoisoningAllocator(allocator(HOST_BLOCKS), host_pool), BLOCK_SIZE, reuse=reuse)
+    device.spare(kv.still_read)
     ranker = PriorityTrace(RandomPriorities(1), 0.5)
     scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor, TokenAccountant())
     clock = RealClock()

@@ -1,5 +1,6 @@
 """The manager against a model whose bytes are stamps: switches and forks in any order; copies land late or fail."""
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -32,13 +33,16 @@ class ManagerMachine(RuleBasedStateMachine):
         self.device = PoisoningAllocator(make(DEVICE_BLOCKS))
         self.host = PoisoningAllocator(make(host_blocks))
         self.kv = KVCacheManager(self.device, self.host, BLOCK_SIZE, reuse=reuse, min_tail=MIN_TAIL)
+        self.device.still_read = self.kv.still_read
         self.reuse = reuse
         self.live = {}  # request_id |-> Tokens
         self.copies = []  # under way, those of released requests included
         self.hanging = []  # those of them that are quarantined
+        self.put_off = []  # those of them that were aborted, and wait for the one whose blocks they were to write
         self.rank = {}  # request_id |-> position
         self.num_added = 0
         self.may_lose = set()
+        self.sealed = set()  # segments that were shared once
         for _ in range(3):
             self.add()
             self.grow_and_commit(-1, 9, 0)
@@ -106,11 +110,14 @@ class ManagerMachine(RuleBasedStateMachine):
         return relying
 
     def available(self, request_id):
-        """Tokens that are right on one tier at least, up to the first that is not."""
-        total = 0
-        for segment_id in self.kv.segment_ids(request_id):
-            total += max(self.lens(segment_id))
-        return total
+        """Tokens that are right on one tier at least, or will be when a copy lands, up to the first that is not."""
+        leaving = {
+            entry.segment_id: entry.end_token
+            for copy in self.copies
+            if copy.job.direction is SwapDirection.SWAP_OUT
+            for entry in copy.job.ranges
+        }
+        return sum(max(*self.lens(s), leaving.get(s, 0)) for s in self.kv.segment_ids(request_id))
 
     # Helpers
 
@@ -289,14 +296,44 @@ class ManagerMachine(RuleBasedStateMachine):
         self.attempt(need <= self.host_room_for(request_id), act)
 
     @precondition(lambda self: self.able(resident=False))
-    @rule(pick=PICK, spare=st.integers(0, 6), after_shortage=st.booleans())
-    def swap_in(self, pick, spare, after_shortage):
+    @rule(pick=PICK, spare=st.integers(0, 6), after_shortage=st.booleans(), early=st.booleans())
+    def swap_in(self, pick, spare, after_shortage, early):
         request_id = self.pick(pick, resident=False)
         if after_shortage:
             leave_nothing_clean(self.kv)
-        self.come_back(request_id, spare)
+        self.come_back(request_id, spare, early=early)
 
-    def come_back(self, request_id, spare):
+    @precondition(lambda self: self.able(resident=True) and self.able(resident=False))
+    @rule(pick=PICK, other=PICK, spare=st.integers(0, 6), left=st.integers(0, 1))
+    def change_places(self, pick, other, spare, left):
+        """One that fills the device leaves, and the other takes its blocks while they are copied."""
+        leaving, coming = self.pick(pick, resident=True), self.pick(other, resident=False)
+        leave_nothing_clean(self.kv)
+        if self.kv.num_free > left:
+            self.compute(leaving, (self.kv.num_free - left) * BLOCK_SIZE, 0)
+        self.leave(leaving, at_once=False)
+        self.note_losses()
+        if not self.live[coming].resident and self.live[coming].copy is None:
+            self.come_back(coming, spare, early=True)
+
+    def blocks_to_hand_over(self):
+        """Device blocks that swap-outs under way read, for requests that nobody shares them with."""
+        total = 0
+        for copy in self.copies:
+            if copy.job.direction is SwapDirection.SWAP_OUT and copy not in self.hanging:
+                readers = self.readers()
+                for segment_id in copy.segment_ids:
+                    who = readers.get(segment_id, [])
+                    own = [r for r in who if self.kv.segment_ids(r)[-1] == segment_id and self.live[r].copy is copy]
+                    released = not who and segment_id not in self.sealed
+                    total += self.kv.device.num_blocks(segment_id) * bool(own or released)
+        return total
+
+    def missing(self, segment_id):
+        """Device blocks that a sealed segment lacks."""
+        return blocks_for(max(self.lens(segment_id))) - self.kv.device.num_blocks(segment_id)
+
+    def come_back(self, request_id, spare, *, early=False):
         coming = [job for job in self.kv.jobs(request_id) if job.direction is SwapDirection.SWAP_IN]
         if coming:
             message = f"request {request_id!r} shares KV that job {coming[0].job_id} brings in: wait for it first"
@@ -309,16 +346,22 @@ class ManagerMachine(RuleBasedStateMachine):
         own = self.kv.device_blocks(request_id)
         clean = [s for s in self.clean_segments() if s not in segment_ids]
         room = self.kv.num_free + sum(map(self.kv.device.num_blocks, clean))
+        need, now = blocks_for(wanted) - own, room
+        wants_more = {s for s in segment_ids[:-1] if blocks_for(max(self.lens(s))) > self.kv.device.num_blocks(s)}
+        wants_more |= {segment_ids[-1]} if need > sum(self.missing(s) for s in wants_more) else set()
+        if early and wants_more <= set(lacking):
+            room += self.blocks_to_hand_over()
 
         def act():
-            job = self.kv.begin_swap_in(request_id, wanted)
+            job = self.kv.begin_swap_in(request_id, wanted, early=early)
+            assert bool(job is not None and job.after) == (need > now)
             self.live[request_id].resident = True
             self.live[request_id].failed = False
             assert (job is None) == (not lacking)
             assert self.kv.device_blocks(request_id) == max(own, blocks_for(wanted))
             self.begun(request_id, job)
 
-        self.attempt(blocks_for(wanted) - own <= room, act)
+        self.attempt(need <= room, act)
 
     @precondition(lambda self: self.able(resident=False))
     @rule(pick=PICK, num_tokens=st.integers(1, 9))
@@ -333,15 +376,29 @@ class ManagerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.copies)
     @rule(pick=PICK, num_blocks=st.integers(1, 4))
     def copy_some(self, pick, num_blocks):
-        self.copies[pick % len(self.copies)].move(num_blocks)
+        copy = self.copies[pick % len(self.copies)]
+        if copy not in self.put_off and not self.before(copy):
+            copy.move(num_blocks)
+
+    def before(self, copy):
+        """Those that the copy must come after."""
+        return [other for other in self.copies if other.job in copy.job.after]
 
     @precondition(lambda self: self.copies)
     @rule(pick=PICK, failed=st.sampled_from([False, False, False, True]))
     def end_copy(self, pick, failed):
-        copy = self.copies.pop(pick % len(self.copies))
+        copy = self.copies[pick % len(self.copies)]
+        if copy in self.put_off:
+            return
+        if self.before(copy):
+            self.end_too_early(copy, failed=failed)
+            return
+        self.copies.remove(copy)
         if copy in self.hanging:
             self.hanging.remove(copy)
         tokens = next((t for t in self.live.values() if t.copy is copy), None)
+        if failed and self.kv.still_read(self.source_blocks(copy)).any():
+            self.may_lose |= {r for r, t in self.live.items() if t.copy is copy}
         if failed:
             if copy.job.direction is SwapDirection.SWAP_OUT and tokens is None:
                 self.may_lose = {r for s in copy.segment_ids for r in self.readers().get(s, ())}
@@ -349,6 +406,10 @@ class ManagerMachine(RuleBasedStateMachine):
         else:
             copy.move(len(copy.todo))
             self.kv.land(copy.job)
+        ready = [other for other in self.put_off if not self.before(other)]
+        for other in ready:
+            for waiting in (self.put_off, self.copies, self.hanging):
+                waiting.remove(other)
         if tokens is None:
             return
         tokens.copy = None
@@ -365,23 +426,42 @@ class ManagerMachine(RuleBasedStateMachine):
                 settled = all(self.live[r].resident and self.live[r].copy is None for r in readers)
                 assert self.in_copy(segment_id) or not settled or not self.kv.host.num_blocks(segment_id)
 
+    def source_blocks(self, copy):
+        return np.array([src for src, _ in copy.pairs], np.int32)
+
+    def end_too_early(self, copy, *, failed):
+        """What it writes is still read: it cannot land, and its blocks stay where they are until then."""
+        if not failed:
+            before = self.before(copy)[0].job.job_id
+            message = f"job {copy.job.job_id} comes after job {before}, which is under way: land or abort that first"
+            with pytest.raises(ValueError, match=message):
+                self.kv.land(copy.job)
+            return
+        self.go_on_without(copy, self.kv.abort)
+        self.put_off.append(copy)
+
     @precondition(lambda self: any(t.copy for t in self.live.values()) and not self.hanging)
     @rule(pick=PICK)
     def quarantine(self, pick):
         """A copy hangs: everybody goes on without it, and it ends much later."""
         moving = [r for r, t in self.live.items() if t.copy is not None]
         request_id = moving[pick % len(moving)]
-        tokens = self.live[request_id]
-        readers = {r for s in tokens.copy.segment_ids for r in self.readers().get(s, ())}
-        self.may_lose = self.relying_on(request_id)
-        self.kv.quarantine(tokens.copy.job)
-        self.hanging.append(tokens.copy)
-        tokens.copy = None
-        for reader in readers:
-            if reader == request_id or not self.live[reader].resident:
-                self.live[reader].kept = 0
-                self.may_lose |= self.relying_on(reader)
-        tokens.resident = True
+        self.go_on_without(self.live[request_id].copy, self.kv.quarantine)
+
+    def go_on_without(self, copy, act):
+        request_id = next((r for r, t in self.live.items() if t.copy is copy), None)
+        readers = {r for s in copy.segment_ids for r in self.readers().get(s, ())}
+        if copy not in self.hanging:
+            self.may_lose = self.relying_on(request_id)
+            for reader in readers:
+                if reader == request_id or not self.live[reader].resident:
+                    self.live[reader].kept = 0
+                    self.may_lose |= self.relying_on(reader)
+            self.hanging.append(copy)
+        act(copy.job)
+        if request_id is not None:
+            self.live[request_id].copy = None
+            self.live[request_id].resident = True
 
     # What always holds
 
@@ -395,6 +475,7 @@ class ManagerMachine(RuleBasedStateMachine):
     @invariant()
     def consistent(self):
         self.kv.check_invariants()
+        self.sealed |= {s for r in self.live for s in self.kv.segment_ids(r)[:-1]}
         for copy in self.copies:
             copy.check_blocks_are_its_own()
 
@@ -479,10 +560,9 @@ class ManagerMachine(RuleBasedStateMachine):
         for request_id in list(self.live)[::2]:
             self.kv.release(request_id)
             del self.live[request_id]
-        for copy in self.copies[::2]:
-            self.kv.abort(copy.job)
-        for copy in self.copies[1::2]:
-            self.kv.land(copy.job)
+        going = [copy for copy in self.copies if copy not in self.put_off]
+        for number, copy in enumerate(going):
+            (self.kv.land if number % 2 else self.kv.abort)(copy.job)
         for request_id in self.live:
             self.kv.release(request_id)
         self.kv.check_invariants()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.simulator.copy_costs import CopyCosts
@@ -80,8 +80,10 @@ class VirtualSwaps:
     def submit(self, job: SwapJob) -> Future[SwapReport]:
         """Queue the job in its direction's lane; its future has the report when it has landed."""
         now = self._clock.now()
-        start_s = max(now, self._idle_from_s[job.direction])
+        turn_s = max(now, self._idle_from_s[job.direction])
+        start_s = max(turn_s, *(self._done_s(other) for other in job.after)) if job.after else turn_s
         report, done_s = _report(self._clock, self._costs, self._block_bytes, job, start_s, now)
+        report = replace(report, after_s=start_s - turn_s)
         self._idle_from_s[job.direction] = done_s
         flight = _Flight(done_s, report, Future())
         self._lanes[job.direction].append(flight)
@@ -99,6 +101,10 @@ class VirtualSwaps:
             flight.future.set_result(flight.report)
         return [flight.report for flight in sorted(over, key=lambda flight: flight.report.job.job_id)]
 
+    def lost(self) -> list[SwapReport]:
+        """None: no copy fails."""
+        return []
+
     def wait(self, jobs: Iterable[SwapJob]) -> None:
         """Let the clock go to the end of the last of these jobs."""
         start = self._clock.now()
@@ -112,6 +118,11 @@ class VirtualSwaps:
         ends = [lane[0].done_s for lane in self._lanes.values() if lane]
         if ends:
             self._clock.sleep_until(min(ends) if timeout_s is None else min(*ends, self._clock.now() + timeout_s))
+
+    def _done_s(self, job: SwapJob) -> float:
+        """When the job is over; now, if it was reported."""
+        ends = (flight.done_s for lane in self._lanes.values() for flight in lane if flight.report.job is job)
+        return next(ends, self._clock.now())
 
     def close(self) -> None:
         """Fail the futures of jobs that have not landed."""

@@ -130,10 +130,13 @@ def test_one_lane_copies_one_job_at_a_time_and_no_block_is_written_while_it_is_r
         for (_, _, done, _), (_, start, _, _) in itertools.pairwise(lane):
             assert start >= done
     for submitted, _, done, out in spans(served, OUT):
-        for other_submitted, _, other_done, back in spans(served, IN):
-            if max(submitted, other_submitted) < min(done, other_done):
+        for other_submitted, other_start, other_done, back in spans(served, IN):
+            if max(submitted, other_start) < min(done, other_done):
                 assert not blocks_of(out, 0) & blocks_of(back, 1), "device blocks that are still read"
+            if max(submitted, other_submitted) < min(done, other_done):
                 assert not blocks_of(out, 1) & blocks_of(back, 0), "host blocks that are not yet written"
+                handed_over = blocks_of(out, 0) & blocks_of(back, 1)
+                assert not handed_over or out in back.after, "blocks whose reader nobody waits for"
     if not asynchronous:
         assert all(end <= start or begin >= done for begin, end, _ in batches for _, start, done, _ in spans(served)), (
             "the engine's own thread does one thing at a time"
