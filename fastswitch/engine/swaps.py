@@ -30,6 +30,7 @@ class SwapReport:
         queue_s: seconds between submission and the first copy call.
         copy_start, copy_done: events around the copies; None where nothing was copied.
         error: why it failed, if it did: then nothing about the destination is certain.
+        submitted_s: when it was submitted, by the engine's clock, where anything was copied.
     """
 
     job: SwapJob
@@ -41,6 +42,7 @@ class SwapReport:
     copy_start: Event | None = None
     copy_done: Event | None = None
     error: BaseException | None = None
+    submitted_s: float = 0.0
 
     @property
     def copy_s(self) -> float:

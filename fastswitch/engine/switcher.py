@@ -9,6 +9,8 @@ from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.request import Request
 from fastswitch.engine.swaps import SwapReport, Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
+from fastswitch.engine.switch_record import CLEAN, DROPPED
+from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.memory import KVCacheManager, OutOfBlocksError, SwapDirection, SwapJob
 from fastswitch.sched import EvictionWay, RequestState
 
@@ -30,6 +32,7 @@ class Switcher:
         self.swaps = swaps
         self.adaptive = adaptive
         self.counts = counts
+        self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
         self._unobserved: list[SwapReport] = []  # landed; their copies may still be under way on a device
@@ -66,6 +69,8 @@ class Switcher:
     def drop(self, request: Request) -> None:
         """Forget its KV on both tiers: it is computed again."""
         self.counts.drops += 1
+        if self.recorder is not None:
+            self.recorder.evicted(request, DROPPED)
         self.kv.drop(request.request_id)
         request.protected = False
         request.left_device = True
@@ -93,10 +98,12 @@ class Switcher:
         request.protected = False
         if job is None:
             self.counts.clean_evictions += 1
+            if self.recorder is not None:
+                self.recorder.evicted(request, CLEAN, reused)
             request.state = RequestState.SWAPPED
         else:
             request.state = RequestState.SWAPPING_OUT
-            self._submit(request, job)
+            self._submit(request, job, reused)
 
     def _swap_in(self, request: Request) -> None:
         job = self.kv.begin_swap_in(request.request_id, request.num_tokens)
@@ -106,9 +113,11 @@ class Switcher:
         request.state = RequestState.SWAPPING_IN
         self._submit(request, job)
 
-    def _submit(self, request: Request, job: SwapJob) -> None:
+    def _submit(self, request: Request, job: SwapJob, reused_tokens: int = 0) -> None:
         request.job = job
         self._in_flight[job.job_id] = request
+        if self.recorder is not None:
+            self.recorder.submits(request, job, reused_tokens)
         try:
             self.swaps.submit(job)
         except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
@@ -117,6 +126,8 @@ class Switcher:
         num_queued = self._queued(job.direction)  # the job's own included
         if self.adaptive is not None and self.adaptive.choose(job.direction, num_queued) is SwapMode.WAIT:
             self.swaps.wait([job])
+        if self.recorder is not None:
+            self.recorder.goes_on()
 
     def _queued(self, direction: SwapDirection) -> int:
         """Blocks that the direction's thread has to copy yet, as far as its landings are known."""
@@ -128,6 +139,8 @@ class Switcher:
         request = self._in_flight.pop(job.job_id)
         request.job = None
         self.counts.add(report)
+        if self.recorder is not None:
+            self.recorder.landed(report)
         self._unobserved.append(report)
         if report.error is not None:
             self.kv.abort(job)
