@@ -33,6 +33,7 @@ class _Note:
     reused_tokens: int
     stall_s: float = 0.0
     landed_s: float = 0.0
+    report: SwapReport | None = None  # None while it is under way
 
 
 class TimelineRecorder:
@@ -48,9 +49,8 @@ class TimelineRecorder:
         self._swaps = swaps
         self._iterations: list[Iteration] = []
         self._stalls: list[Stall] = []
-        self._uncopied: list[SwitchRecord] = []
+        self._switches: list[_Note | SwitchRecord] = []  # in the order in which they were decided on
         self._under_way: dict[int, _Note] = {}  # job_id |-> what is known of it
-        self._ended: list[tuple[_Note, SwapReport]] = []
         self._submitting: tuple[_Note, float] | None = None  # and the swaps' stall before
         self._waited_s = 0.0  # for the next job to land
 
@@ -67,6 +67,7 @@ class TimelineRecorder:
     def submits(self, request: Request, job: SwapJob, reused_tokens: int) -> None:
         """The engine is about to submit the job."""
         note = _Note(request.request_id, request.conversation_id, self._clock.now(), reused_tokens)
+        self._switches.append(note)
         self._under_way[job.job_id] = note
         self._submitting = note, self._swaps.stall_s
 
@@ -90,20 +91,27 @@ class TimelineRecorder:
         note.landed_s = self._clock.now()
         note.stall_s += self._waited_s
         self._waited_s = 0.0
-        self._ended.append((note, report))
+        note.report = report
 
     def evicted(self, request: Request, way: str, reused_tokens: int = 0) -> None:
         """A request has left the device without a copy: ``way`` is `CLEAN` or `DROPPED`."""
         now, out = self._clock.now(), SwapDirection.SWAP_OUT
-        self._uncopied.append(
+        self._switches.append(
             SwitchRecord(request.request_id, request.conversation_id, out, way, now, now, reused_tokens=reused_tokens)
         )
 
     def timeline(self) -> Timeline:
         """All of it so far, as a value; waits for copies that have landed but are not over on a device."""
-        switches = [*self._uncopied, *(_record(note, report) for note, report in self._ended)]
+        switches = [record for each in self._switches for record in _records(each)]
         switches.sort(key=lambda record: record.start_s)
         return Timeline(tuple(self._iterations), tuple(self._stalls), tuple(switches))
+
+
+def _records(switch: _Note | SwitchRecord) -> list[SwitchRecord]:
+    """The switch's record; none while it is under way."""
+    if isinstance(switch, SwitchRecord):
+        return [switch]
+    return [] if switch.report is None else [_record(switch, switch.report)]
 
 
 def _record(note: _Note, report: SwapReport) -> SwitchRecord:
