@@ -52,12 +52,12 @@ def is_png(path):
 @pytest.mark.parametrize("command", [["bench"], SETUP])
 def test_both_files_are_written_and_agree_with_the_json(run, tmp_path, command):
     files = ["--json", tmp_path / "o.json", "--trace-out", tmp_path / "t.json.gz", "--timeline", tmp_path / "t.png"]
-    status, _, err = run(*command, *POOL, "--runs", "vllm_0_3,fastswitch", *files)
+    status, _, err = run(*command, *POOL, "--runs", "+groups,fastswitch", *files)
     assert (status, err) == (0, "")
     assert is_png(tmp_path / "t.png")
     trace, result = read_trace(tmp_path / "t.json.gz"), json.loads((tmp_path / "o.json").read_text())
     assert trace["otherData"]["command"] == result["command"]
-    assert runs_of(trace) == ["vllm_0_3", "fastswitch"]
+    assert runs_of(trace) == ["+groups", "fastswitch"]
     for pid, figures in enumerate(result["runs"], 1):
         events = [event for event in trace["traceEvents"] if event["pid"] == pid and event["ph"] == "X"]
         switches = figures["switches"]
