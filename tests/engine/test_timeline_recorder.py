@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from fastswitch.engine import RealClock, Request, SwapCoordinator
 from fastswitch.engine.chrome_trace import trace_events
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.runs import SIMULATED_RUNS
 from fastswitch.engine.switch_record import CLEAN, DROPPED
 from fastswitch.engine.timeline import Iteration, Stall
+from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.engine.trace_check import check_trace
+from fastswitch.memory import BlockGroupAllocator, KVCacheManager
+from tests.engine.lazy_streams import LazyStreams, lazy_transfer
 from tests.engine.simulator.small_bed import COMPUTING, IN, OUT, make_bed, make_plan, make_workload
 from tests.engine.simulator.test_worked_by_hand import ASYNCHRONOUS, RECOMPUTING, REUSING, SYNCHRONOUS, ask, steps
 from tests.engine.simulator.test_worked_by_hand import finish as finish_turns
 from tests.engine.simulator.test_worked_by_hand import make_engine as make_simulated
 from tests.engine.small_engine import finish, make_engine
+from tests.engine.test_swap import make_job, make_pools
 
 
 def exchanged(run, **pools):
@@ -148,6 +153,26 @@ def test_a_copy_that_fails_is_recorded_with_its_reason_and_then_the_drop():
     assert failed.num_blocks == 2
     assert dropped.way == DROPPED
     assert failed.landed_s == dropped.landed_s == at
+
+
+def test_on_a_device_a_job_may_land_before_its_copies_are_over_and_the_timeline_waits_for_them():
+    streams, (device, host) = LazyStreams(), make_pools()
+    manager = KVCacheManager(BlockGroupAllocator(4), BlockGroupAllocator(4), 2)
+    with SwapCoordinator(device, host, transfer=lazy_transfer, streams=streams) as swaps:
+        recorder, job = TimelineRecorder(RealClock(), swaps), make_job(0, OUT)
+        streams.host_may_wait.clear()  # the copy's thread sees the end of nothing
+        recorder.submits(Request(7, "talk", None, manager, 0.0), job, 2)
+        swaps.submit(job)
+        swaps.wait([job])  # the compute stream waits, the host does not
+        recorder.goes_on()
+        (report,) = swaps.landed()
+        recorder.landed(report)
+        assert not report.copy_done.query()
+        streams.host_may_wait.set()
+        (switch,) = recorder.timeline().switches
+        assert report.copy_done.query()
+    assert (switch.request_id, switch.conversation_id, switch.reused_tokens) == (7, "talk", 2)
+    assert switch.submitted_s <= switch.start_s
 
 
 def test_recording_may_begin_in_the_middle_of_a_copy():
