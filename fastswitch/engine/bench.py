@@ -32,7 +32,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     """
     reasons = {name: why_no_run(run, options.device) for name, run in RUNS.items()}
     runs = choose_runs(options.runs, RUNS, lambda run: reasons[run.name])
-    for path in (options.json, options.plot):
+    for path in options.outputs:
         check_writable(path)
     model = load_model(
         options.model,
@@ -70,7 +70,8 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         seed=options.seed,
     )
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
-    return Experiment(options.command, bed, workload, plan, runs, left_out), bed
+    experiment = Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
+    return experiment, bed
 
 
 def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple[int, int]:

@@ -31,7 +31,7 @@ def run_bench(options: BenchOptions) -> None:
     finally:
         if experiment.results:
             title = options.command if bed.link is None else f"{options.command}   (link emulated)"
-            write_files(experiment, options.json, options.plot, title)
+            write_files(experiment, options, title)
             print_tables(experiment, _token_notes(experiment, bed))
     if not equivalent(experiment, bed):
         raise RuntimeError("the runs gave different tokens, and not at a near tie: a request's KV was wrong")

@@ -56,6 +56,11 @@ SimulatedRuns = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="of everything that is drawn")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures here")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="write a PNG of the tails here")]
+TraceOut = Annotated[
+    Path | None,
+    typer.Option("--trace-out", help="write what happened when here, for ui.perfetto.dev; .json or .json.gz"),
+]
+TimelineOption = Annotated[Path | None, typer.Option("--timeline", help="write a PNG of the busiest moment here")]
 
 
 @app.command(epilog="Example: fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png")
@@ -93,6 +98,8 @@ def bench(
     seed: Seed = 0,
     json: Json = None,
     plot: Plot = None,
+    trace_out: TraceOut = None,
+    timeline: TimelineOption = None,
     check: Annotated[
         bool, typer.Option("--check", help="poison freed blocks, check invariants at each step (slow)")
     ] = False,
@@ -147,6 +154,8 @@ def simulate(
     seed: Seed = 0,
     json: Json = None,
     plot: Plot = None,
+    trace_out: TraceOut = None,
+    timeline: TimelineOption = None,
     check: Annotated[bool, typer.Option("--check", help="check invariants at each step (slow)")] = False,
 ) -> None:
     """Simulate the same engine on hardware that is not here: by arithmetic, on a virtual clock."""

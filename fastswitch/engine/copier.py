@@ -99,7 +99,10 @@ class Copier:
             layout = self._layout
             self._clock.sleep(self._link.cost_s(way, runs, layout.pieces_per_block, layout.piece_bytes))
         copy_done = stream.record()
-        return SwapReport(job, way, count.num_bytes, count.copies, count.calls, queue_s, copy_start, copy_done)
+        events, submitted_s = (copy_start, copy_done), submission.submitted_s
+        return SwapReport(
+            job, way, count.num_bytes, count.copies, count.calls, queue_s, *events, submitted_s=submitted_s
+        )
 
     def failure(self, submission: Submission, error: BaseException) -> SwapReport:
         """The report of a job that did not make it."""

@@ -18,6 +18,7 @@ from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
+from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import Scheduler
@@ -53,8 +54,8 @@ class Engine:
         self.counts = SwitchCounts()
         self._vocab_size = executor.vocab_size
         self._conversations = Conversations(kv, self.clock, executor.max_context)
-        switcher = Switcher(kv, swaps, adaptive, self.counts)
-        self._loop = StepLoop(executor, scheduler, switcher, self._conversations, self.clock, adaptive)
+        self._switcher = Switcher(kv, swaps, adaptive, self.counts)
+        self._loop = StepLoop(executor, scheduler, self._switcher, self._conversations, self.clock, adaptive)
 
     def submit(
         self,
@@ -178,6 +179,14 @@ class Engine:
         replay = Replay(self, workload, plan or plan_as_recorded(workload, seed=workload.seed), prompt)
         replay.run()
         return replay
+
+    def record(self) -> TimelineRecorder:
+        """From now on note what happens when: iterations, stalls, switches. ``timeline()`` of what comes back has it.
+
+        Costs a few objects an iteration and a switch, kept until the recorder goes; an earlier recorder gets no more.
+        """
+        self._loop.recorder = self._switcher.recorder = recorder = TimelineRecorder(self.clock, self.swaps)
+        return recorder
 
     @property
     def requests(self) -> Collection[Request]:

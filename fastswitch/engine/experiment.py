@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Turn
 from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
 from fastswitch.engine.testbed import Testbed
+from fastswitch.engine.timeline import Timeline
 from fastswitch.engine.workloads import ArrivalPlan, Workload
 from fastswitch.memory import KVOverTime
 
@@ -37,11 +38,13 @@ class Served:
         figures: its JSON object.
         samples: latencies in seconds by metric, for plots.
         turns: (conversation, turn) |-> the engine's record of it.
+        timeline: what happened when, if it was to be kept.
     """
 
     figures: dict[str, Any]
     samples: dict[str, NDArray[np.float64]]
     turns: Mapping[tuple[int, int], Turn]
+    timeline: Timeline | None = None
 
 
 @dataclass(slots=True)
@@ -54,9 +57,11 @@ class Experiment:
         workload, plan: what is served, and when.
         runs: which, in order.
         left_out: runs that were not asked for by name and cannot be made here |-> why.
+        records_timelines: whether what happens when is to be kept.
         results: one JSON object a finished run.
         turn_tokens: run name |-> generated tokens by (conversation, turn).
         samples: run name |-> latency samples in seconds by metric, for plots.
+        timelines: run name |-> what happened when, if it was to be kept.
     """
 
     command: str
@@ -65,9 +70,11 @@ class Experiment:
     plan: ArrivalPlan
     runs: list[RunSpec]
     left_out: dict[str, str] = field(default_factory=dict)
+    records_timelines: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
     turn_tokens: dict[str, dict[tuple[int, int], list[int]]] = field(default_factory=dict)
     samples: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+    timelines: dict[str, Timeline] = field(default_factory=dict)
 
     def run_all(self, progress: Progress | None = None) -> None:
         """Serve the workload with each run in turn; what is done stays in ``results`` if it is interrupted."""
@@ -83,12 +90,16 @@ class Experiment:
         self.results.sort(key=lambda figures: names.index(figures["name"]))
         self.samples[served.figures["name"]] = served.samples
         self.samples = {name: self.samples[name] for name in names if name in self.samples}
+        if served.timeline is not None:
+            self.timelines[served.figures["name"]] = served.timeline
+            self.timelines = {name: self.timelines[name] for name in names if name in self.timelines}
 
     def serve(self, run: RunSpec, progress: Progress | None = None) -> Served:
         """Serve the workload with one run."""
         gc.collect()
         with self.bed.engine(run) as engine:
             over_time, checker = KVOverTime(), InvariantChecker(engine)
+            recorder = engine.record() if self.records_timelines else None
 
             def after_step(turns_ended: int) -> None:
                 over_time.sample(engine.kv)
@@ -103,7 +114,8 @@ class Experiment:
                 raise RuntimeError(
                     f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free"
                 )
-            return self._served(run, engine, replay, over_time)
+            served = self._served(run, engine, replay, over_time)
+            return served if recorder is None else replace(served, timeline=recorder.timeline())
 
     def as_json(self) -> dict[str, Any]:
         """The contract's object, of the runs finished so far."""

@@ -5,6 +5,7 @@ A default that depends on the model, the setup or the workload is None here and 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda"),
 }
 
+# output |-> how its name may end; nothing: in any way
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "json": (),
+    "plot": (".png",),
+    "trace_out": (".json", ".json.gz"),
+    "timeline": (".png",),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentOptions:
@@ -84,6 +93,8 @@ class ExperimentOptions:
     seed: int = 0
     json: Path | None = None
     plot: Path | None = None
+    trace_out: Path | None = None
+    timeline: Path | None = None
     check: bool = False
 
     def __post_init__(self) -> None:
@@ -95,10 +106,24 @@ class ExperimentOptions:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
         if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
-        if self.json is not None and self.json == self.plot:
-            raise UsageError(f"--json and --plot must be two files, got {self.json} twice")
-        if self.plot is not None and self.plot.suffix.lower() != ".png":
-            raise UsageError(f"--plot must name a .png file, got {self.plot}")
+        for one, other in itertools.combinations(SUFFIXES, 2):
+            path = getattr(self, one)
+            if path is not None and path == getattr(self, other):
+                raise UsageError(f"{_flag(one)} and {_flag(other)} must be two files, got {path} twice")
+        for name, suffixes in SUFFIXES.items():
+            path = getattr(self, name)
+            if path is not None and suffixes and not path.name.lower().endswith(suffixes):
+                raise UsageError(f"{_flag(name)} must name a {' or '.join(suffixes)} file, got {path}")
+
+    @property
+    def outputs(self) -> tuple[Path | None, ...]:
+        """The files to write."""
+        return tuple(getattr(self, name) for name in SUFFIXES)
+
+    @property
+    def records_timelines(self) -> bool:
+        """Whether what happens when is to be kept."""
+        return self.trace_out is not None or self.timeline is not None
 
     def policy_with(self, frequency: float) -> Policy:
         """The policy asked for; ``frequency`` where none was."""

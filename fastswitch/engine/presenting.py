@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastswitch.engine.chrome_trace import write_trace
 from fastswitch.engine.experiment import Experiment, Progress
+from fastswitch.engine.options import ExperimentOptions
 from fastswitch.engine.plots import plot_tails
 from fastswitch.engine.report import LATENCIES, print_report
+from fastswitch.engine.timeline_plot import plot_timelines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,17 +41,23 @@ def progress_bars(runs: Sequence[str], console: Console) -> Iterator[Progress | 
         yield update
 
 
-def write_files(experiment: Experiment, json_path: Path | None, plot_path: Path | None, title: str) -> None:
-    """Write the JSON and the picture, each if it is asked for."""
-    if json_path is not None:
-        json_path.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")
-    if plot_path is not None:
+def write_files(experiment: Experiment, options: ExperimentOptions, title: str) -> None:
+    """Write the JSON, the trace and the pictures of the runs finished so far, each if it is asked for."""
+    if options.json is not None:
+        options.json.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")
+    if options.trace_out is not None:
+        write_trace(
+            experiment.timelines, options.trace_out, {"command": options.command, "from": experiment.bed.head()}
+        )
+    if options.plot is not None:
         labels = dict(LATENCIES)
         samples = {
             run: {labels[metric]: seconds for metric, seconds in of_run.items()}
             for run, of_run in experiment.samples.items()
         }
-        plot_tails(samples, title, plot_path)
+        plot_tails(samples, title, options.plot)
+    if options.timeline is not None:
+        plot_timelines(experiment.timelines, title, options.timeline)
 
 
 def print_tables(experiment: Experiment, notes: Sequence[str]) -> None:

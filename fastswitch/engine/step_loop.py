@@ -22,6 +22,7 @@ from fastswitch.engine.placer import Placer
 from fastswitch.engine.request import Request
 from fastswitch.engine.room import RoomNow
 from fastswitch.engine.switcher import Switcher
+from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import RequestState, Scheduler
 
@@ -66,6 +67,7 @@ class StepLoop:
         self._placer = Placer(scheduler, switcher, conversations)
         self.executed_iterations = 0
         self.waited_s = 0.0  # nothing ran, because those who could waited for a copy
+        self.recorder: TimelineRecorder | None = None
 
     @property
     def num_in_flight(self) -> int:
@@ -102,7 +104,10 @@ class StepLoop:
             start = self._clock.now()
             self._switcher.swaps.wait_any(None if until is None else max(0.0, until - start))
             if wanting:
-                self.waited_s += self._clock.now() - start
+                end = self._clock.now()
+                self.waited_s += end - start
+                if self.recorder is not None:
+                    self.recorder.waited(start, end)
         elif until is not None:
             self._clock.skip_to(until)
         elif wanting:
@@ -138,6 +143,8 @@ class StepLoop:
         now = self._clock.now()
         requests, batch, sampled = self._without_lost(requests, batch, sampled)
         self.executed_iterations += 1
+        if self.recorder is not None:
+            self.recorder.ran(start, now, batch)
         if self._adaptive is not None:
             self._adaptive.observe_iteration(now - start, len(ready))
         self._kv.commit_batch([(request_id, start + num_tokens) for request_id, start, num_tokens, _, _ in batch])

@@ -31,6 +31,7 @@ class SwapReport:
         copy_start, copy_done: events around the copies; None where nothing was copied.
         error: why it failed, if it did: then nothing about the destination is certain.
         after_s: of ``queue_s``, seconds in which it was its turn and jobs that it comes after were not enqueued yet.
+        submitted_s: when it was submitted, by the engine's clock, where anything was copied.
     """
 
     job: SwapJob
@@ -43,6 +44,7 @@ class SwapReport:
     copy_done: Event | None = None
     error: BaseException | None = None
     after_s: float = 0.0
+    submitted_s: float = 0.0
 
     @property
     def hangs(self) -> bool:

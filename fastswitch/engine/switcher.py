@@ -11,6 +11,8 @@ from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.request import Request
 from fastswitch.engine.swaps import SwapReport, Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
+from fastswitch.engine.switch_record import CLEAN, DROPPED
+from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.memory import KVCacheManager, OutOfBlocksError, SwapDirection, SwapJob
 from fastswitch.sched import EvictionWay, RequestState
 
@@ -32,6 +34,7 @@ class Switcher:
         self.swaps = swaps
         self.adaptive = adaptive
         self.counts = counts
+        self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
         self._hanging: set[int] = set()  # job_ids of copies that were given up
@@ -73,6 +76,8 @@ class Switcher:
     def drop(self, request: Request) -> None:
         """Forget its KV on both tiers: it is computed again."""
         self.counts.drops += 1
+        if self.recorder is not None:
+            self.recorder.evicted(request, DROPPED)
         self.kv.drop(request.request_id)
         request.protected = False
         request.left_device = True
@@ -112,10 +117,12 @@ class Switcher:
         request.protected = False
         if job is None:
             self.counts.clean_evictions += 1
+            if self.recorder is not None:
+                self.recorder.evicted(request, CLEAN, reused)
             request.state = RequestState.SWAPPED
         else:
             request.state = RequestState.SWAPPING_OUT
-            self._submit(request, job)
+            self._submit(request, job, reused)
 
     def _swap_in(self, request: Request, *, early: bool) -> None:
         job = self.kv.begin_swap_in(request.request_id, request.num_tokens, early=early)
@@ -125,20 +132,26 @@ class Switcher:
         request.state = RequestState.SWAPPING_IN
         self._submit(request, job)
 
-    def _submit(self, request: Request, job: SwapJob) -> None:
+    def _submit(self, request: Request, job: SwapJob, reused_tokens: int = 0) -> None:
         request.job = job
         self._in_flight[job.job_id] = request
+        if self.recorder is not None:
+            self.recorder.submits(request, job, reused_tokens)
         try:
             self.swaps.submit(job)
         except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
             self._refused.append(SwapReport(job, "refused", error=error))
             return
-        if job.after:  # they were not worth waiting for, so this is not
-            return
-        num_queued = self._queued(job.direction)  # the job's own included
-        if self.adaptive is not None and self.adaptive.choose(job.direction, num_queued) is SwapMode.WAIT:
+        if self._is_worth_waiting_for(job):
             self.counts.waits += 1
             self.swaps.wait([job])
+        if self.recorder is not None:
+            self.recorder.goes_on()
+
+    def _is_worth_waiting_for(self, job: SwapJob) -> bool:
+        if self.adaptive is None or job.after:  # those that it comes after were not, so it is not
+            return False
+        return self.adaptive.choose(job.direction, self._queued(job.direction)) is SwapMode.WAIT  # its own included
 
     def _queued(self, direction: SwapDirection) -> int:
         """Blocks that the direction's thread has to copy yet, as far as its landings are known."""
@@ -154,6 +167,8 @@ class Switcher:
         request = self._in_flight.pop(job.job_id)
         request.job = None
         self.counts.add(report)
+        if self.recorder is not None:
+            self.recorder.landed(report)
         self._end(report)
         if request.state is RequestState.FINISHED:
             return

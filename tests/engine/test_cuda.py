@@ -2,16 +2,19 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from fastswitch.engine.bench import prepare
+from fastswitch.engine.chrome_trace import trace_events
 from fastswitch.engine.inline_swaps import InlineSwaps
 from fastswitch.engine.options import BenchOptions
 from fastswitch.engine.swap import SwapCoordinator
 from fastswitch.engine.token_check import equivalent
+from fastswitch.engine.trace_check import check_trace
 from fastswitch.kernels import TRANSFERS, TRANSPOSING, why_not
 from fastswitch.memory import KVLayout, SegmentRange, SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
@@ -40,6 +43,20 @@ def test_every_run_gives_the_tokens_of_the_cpu_and_requests_are_switched():
     switches = {result["name"]: result["switches"] for result in experiment.results}
     assert all(counts["failed"] == 0 for counts in switches.values())
     assert all(switches[name]["swap_ins"] > 0 for name in switches if name != "recompute")
+
+
+@pytest.mark.gpu
+def test_the_timeline_of_every_run_is_whole():
+    experiment, _ = prepare(dataclasses.replace(OPTIONS, runs="+groups,paper,fastswitch", trace_out=Path("t.json")))
+    experiment.run_all()
+    assert list(experiment.timelines) == [result["name"] for result in experiment.results]
+    check_trace({"traceEvents": list(trace_events(experiment.timelines))})
+    for result in experiment.results:
+        copied = [each for each in experiment.timelines[result["name"]].switches if each.copied]
+        assert len(copied) == result["switches"]["swap_outs"] + result["switches"]["swap_ins"]
+        assert sum(each.copy_s for each in copied) == pytest.approx(result["switches"]["copy_s"])
+        # the compute stream's own waits are in the run's stall alone
+        assert sum(each.stall_s for each in copied) <= result["switches"]["stall_s"] + 1e-3 * len(copied)
 
 
 @pytest.mark.gpu

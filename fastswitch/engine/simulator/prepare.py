@@ -31,7 +31,7 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         WorkloadError: the workload is.
     """
     setup = find_setup(options.setup)
-    for path in (options.json, options.plot):
+    for path in options.outputs:
         check_writable(path)
     assumed = _assumptions(options)
     link = _link(options, setup, assumed)
@@ -49,7 +49,8 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     )
     bed = SimulatedBed.of(setup, assumed, spec, link)
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
-    return Experiment(options.command, bed, workload, _plan(options, workload), runs, left_out)
+    plan = _plan(options, workload)
+    return Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
 
 
 def _assumptions(options: SimulateOptions) -> Assumptions:

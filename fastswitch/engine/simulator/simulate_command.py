@@ -33,7 +33,7 @@ def run_simulation(options: SimulateOptions) -> None:
                 experiment.enter(served)
     finally:
         if experiment.results:
-            write_files(experiment, options.json, options.plot, f"{options.command}   (simulated)")
+            write_files(experiment, options, f"{options.command}   (simulated)")
             print_tables(experiment, [])
 
 

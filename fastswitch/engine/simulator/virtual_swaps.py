@@ -157,4 +157,6 @@ def _report(
     done_s = start_s + cost.seconds
     events = _VirtualEvent(clock, start_s), _VirtualEvent(clock, done_s)
     num_bytes = job.num_blocks * block_bytes
-    return SwapReport(job, cost.way, num_bytes, cost.copies, cost.calls, start_s - submitted_s, *events), done_s
+    queue_s = start_s - submitted_s
+    report = SwapReport(job, cost.way, num_bytes, cost.copies, cost.calls, queue_s, *events, submitted_s=submitted_s)
+    return report, done_s
