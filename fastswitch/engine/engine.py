@@ -36,6 +36,7 @@ class Engine:
         swaps: moves bytes; closed by its owner, not by the engine.
         clock: time, the one that ``swaps`` uses.
         adaptive: overlap a copy or wait for it; None always overlaps.
+        copies_ahead: while the link is idle, copy what will probably have to move (`ahead`).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Engine:
         *,
         clock: Clock | None = None,
         adaptive: AdaptiveSwap | None = None,
+        copies_ahead: bool = False,
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self.kv = kv
@@ -55,7 +57,9 @@ class Engine:
         self._vocab_size = executor.vocab_size
         self._conversations = Conversations(kv, self.clock, executor.max_context)
         self._switcher = Switcher(kv, swaps, adaptive, self.counts)
-        self._loop = StepLoop(executor, scheduler, self._switcher, self._conversations, self.clock, adaptive)
+        self._loop = StepLoop(
+            executor, scheduler, self._switcher, self._conversations, self.clock, adaptive, copies_ahead=copies_ahead
+        )
 
     def submit(
         self,

@@ -64,7 +64,9 @@ class ModelBed:
         adaptive = AdaptiveSwap() if run.asynchronous else None
         executor = ModelExecutor(self.model.model, device_pool)
         try:
-            yield Engine(executor, spec.scheduler(run), kv, swaps, clock=clock, adaptive=adaptive)
+            yield Engine(
+                executor, spec.scheduler(run), kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=run.ahead
+            )
         finally:
             swaps.close()
 

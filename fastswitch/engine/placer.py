@@ -7,6 +7,8 @@ runs must grow changes the room alone: then the decision is made again over thos
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.request import Request
 from fastswitch.engine.room import RoomNow
@@ -65,6 +67,16 @@ class Placer:
         self._early = self.placement.early
         self._unsettled = bool(self.placement.evictions or coming or self._early)
         return moved or self._unsettled
+
+    @property
+    def idle_residents(self) -> Sequence[Request]:
+        """Conversations between two turns that are on the device, as they were placed last; longest idle last."""
+        return self._conversations.of(request.request_id for request in self._insiders.idle)
+
+    def idle_outside(self) -> Iterator[int]:
+        """Ids of those that are not, as far as was known at the last placement; the latest first."""
+        inside = {request.request_id for request in self._insiders.idle}
+        return (request.request_id for request in self._ranking.idle if request.request_id not in inside)
 
     def look_around(self) -> None:
         """Somebody moved: see who runs now."""

@@ -61,6 +61,7 @@ class Request:
         turn: the turn that is computed now; None while idle.
         queued: turns that arrived before the current one ended.
         job: the copy under way.
+        ahead: the copy under way that was begun ahead.
         protected: came in, and has neither a token nor KV that it never had to show for it.
         suspended: held off the device by its owner.
         left_device: was evicted since its last token.
@@ -85,6 +86,7 @@ class Request:
     turn: Turn | None = None
     queued: deque[Turn] = field(default_factory=deque)
     job: SwapJob | None = None
+    ahead: SwapJob | None = None
     protected: bool = False
     suspended: bool = False
     left_device: bool = False
@@ -167,6 +169,11 @@ class Request:
     def host_blocks_needed(self) -> int:
         """Host blocks that its swap-out would take beyond those."""
         return self.kv.host_blocks_needed(self.request_id)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a copy that was begun ahead is under way."""
+        return self.ahead is not None
 
     @property
     def blocks_needed(self) -> int:

@@ -29,6 +29,7 @@ class RunSpec:
         way: how bytes cross, ``chosen`` for each job; None where nothing is copied and victims are recomputed.
         asynchronous: copies run on the coordinator's threads, swap-ins overlap or are waited for; else on the engine's.
         reuse: host copies are kept.
+        ahead: what will probably have to move is copied while the link is idle.
         idea: what the row stands for, in a few words.
     """
 
@@ -39,6 +40,7 @@ class RunSpec:
     asynchronous: bool
     reuse: bool
     idea: str
+    ahead: bool = False
 
 
 RUNS = {
@@ -52,6 +54,9 @@ RUNS = {
         RunSpec("+async", "groups", "layer_major", "per_run", True, False, "and copies on threads of their own"),
         RunSpec("paper", "groups", "layer_major", "per_run", True, True, "and host copies kept: the paper's system"),
         RunSpec("fastswitch", "groups", "block_major", "chosen", True, True, "and whole blocks, each job its best way"),
+        RunSpec(
+            "fastswitch+ahead", "groups", "block_major", "chosen", True, True, "and copies before they are needed", True
+        ),
     )
 }
 

@@ -3,8 +3,8 @@
 Ours. One step:
 
     land finished swaps -> draw levels -> place: evict, bring in -> poll landings again -> grow in rank order ->
-    bring in behind copies under way -> pack tokens over the ready -> run the batch -> drop who was computed from a copy
-    that failed after all -> commit lengths, charge, emit tokens, end turns
+    bring in behind copies under way -> copy ahead -> pack tokens over the ready -> run the batch -> drop who was
+    computed from a copy that failed after all -> commit lengths, charge, emit tokens, end turns
 
 A placement is kept while nothing arrived, landed, ended, changed rank or ran short (`placer`).
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastswitch.engine.adaptive import AdaptiveSwap
+from fastswitch.engine.ahead import CopyAhead
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import BatchEntry, Executor
@@ -46,6 +47,7 @@ class StepLoop:
         conversations: the requests.
         clock: time.
         adaptive: told how long iterations take.
+        copies_ahead: copy before it is needed what an idle link can carry.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class StepLoop:
         conversations: Conversations,
         clock: Clock,
         adaptive: AdaptiveSwap | None,
+        *,
+        copies_ahead: bool,
     ) -> None:
         self._executor = executor
         self._scheduler = scheduler
@@ -65,6 +69,7 @@ class StepLoop:
         self._clock = clock
         self._adaptive = adaptive
         self._placer = Placer(scheduler, switcher, conversations)
+        self._ahead = CopyAhead(switcher, self._placer, conversations, scheduler.ranker) if copies_ahead else None
         self.executed_iterations = 0
         self.waited_s = 0.0  # nothing ran, because those who could waited for a copy
         self.recorder: TimelineRecorder | None = None
@@ -86,6 +91,8 @@ class StepLoop:
         self._placer.bring_in_early()
         if not ready:
             return False
+        if self._ahead is not None:
+            self._ahead.begin(self.executed_iterations)
         self._iterate(ready)
         return True
 

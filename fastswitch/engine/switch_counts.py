@@ -20,6 +20,7 @@ class SwitchCounts:
     """Totals of one run; ``as_json`` gives the contract's names.
 
     Attributes:
+        ahead: copies that landed and were made before anybody needed them; they are among the reports.
         clean_evictions: evictions that needed no copy.
         drops: victims recomputed.
         failed: jobs whose copy raised, be it after it was reported.
@@ -31,6 +32,7 @@ class SwitchCounts:
         reports: every job that landed.
     """
 
+    ahead: int = 0
     clean_evictions: int = 0
     drops: int = 0
     failed: int = 0
@@ -46,14 +48,19 @@ class SwitchCounts:
         if report.error is None:
             self.reports.append(report)
             self.early += bool(report.job.after)
+            self.ahead += report.job.ahead
         elif report.hangs:
             self.hung += 1
         else:
             self.failed += 1
 
     def of(self, direction: SwapDirection) -> list[SwapReport]:
-        """The landed jobs of one direction."""
+        """The landed jobs of one direction, those made ahead included."""
         return [report for report in self.reports if report.job.direction is direction]
+
+    def ahead_blocks(self, direction: SwapDirection) -> int:
+        """Blocks that were copied ahead in one direction."""
+        return sum(report.job.num_blocks for report in self.of(direction) if report.job.ahead)
 
     def as_json(self, stall_s: float) -> dict[str, Any]:
         """The ``switches`` object of a run."""
@@ -61,14 +68,17 @@ class SwitchCounts:
         num_runs = sum(report.job.num_runs for report in self.reports)
         num_blocks = sum(report.job.num_blocks for report in self.reports)
         return {
-            "swap_outs": len(swap_outs),
-            "swap_ins": len(swap_ins),
+            "swap_outs": sum(not report.job.ahead for report in swap_outs),
+            "swap_ins": sum(not report.job.ahead for report in swap_ins),
             "clean_evictions": self.clean_evictions,
             "drops": self.drops,
             "failed": self.failed,
             "hung": self.hung,
             "early": self.early,
             "waits": self.waits,
+            "ahead": self.ahead,
+            "ahead_blocks_out": self.ahead_blocks(SwapDirection.SWAP_OUT),
+            "ahead_blocks_in": self.ahead_blocks(SwapDirection.SWAP_IN),
             "bytes_out": sum(report.num_bytes for report in swap_outs),
             "bytes_in": sum(report.num_bytes for report in swap_ins),
             "blocks_out": sum(report.job.num_blocks for report in swap_outs),

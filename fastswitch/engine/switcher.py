@@ -37,6 +37,7 @@ class Switcher:
         self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
+        self._ahead: dict[int, Request] = {}  # likewise, of copies that were begun ahead
         self._hanging: set[int] = set()  # job_ids of copies that were given up
         self._built_on_sand: set[int] = set()  # job_ids of copies of what is not right
         self._unobserved: list[SwapReport] = []  # landed; their copies may still be under way on a device
@@ -44,7 +45,11 @@ class Switcher:
     @property
     def num_in_flight(self) -> int:
         """Jobs that have not been landed."""
-        return len(self._in_flight)
+        return len(self._in_flight) + len(self._ahead)
+
+    def is_idle(self, direction: SwapDirection) -> bool:
+        """Whether nothing is under way that way."""
+        return not self._queued(direction)
 
     def evict(self, request: Request, way: EvictionWay) -> None:
         """Push a resident request out; a victim that the host cannot take is recomputed (rule 6)."""
@@ -72,6 +77,14 @@ class Switcher:
             return False
         request.protected = True
         return True
+
+    def write_back(self, request: Request, max_blocks: int) -> int:
+        """Copy a resident's first blocks that the host lacks ahead, at most so many; how many."""
+        return self._begin_ahead(request, self.kv.begin_write_back(request.request_id, max_blocks))
+
+    def prefetch(self, request: Request, max_blocks: int) -> int:
+        """Copy an evicted request's first blocks that the device lacks ahead, at most so many; how many."""
+        return self._begin_ahead(request, self.kv.begin_prefetch(request.request_id, max_blocks))
 
     def drop(self, request: Request) -> None:
         """Forget its KV on both tiers: it is computed again."""
@@ -101,7 +114,7 @@ class Switcher:
 
     def poll(self) -> bool:
         """Make true what has landed since the last poll; whether anything had."""
-        if not self._in_flight and not self._unobserved and not self._hanging:
+        if not (self._in_flight or self._ahead or self._unobserved or self._hanging):
             return False
         reports = [*self._refused, *self.swaps.landed()]
         self._refused = []
@@ -122,7 +135,7 @@ class Switcher:
             request.state = RequestState.SWAPPED
         else:
             request.state = RequestState.SWAPPING_OUT
-            self._submit(request, job, reused)
+            self._begin(request, job, reused)
 
     def _swap_in(self, request: Request, *, early: bool) -> None:
         job = self.kv.begin_swap_in(request.request_id, request.num_tokens, early=early)
@@ -130,16 +143,27 @@ class Switcher:
             request.run()
             return
         request.state = RequestState.SWAPPING_IN
-        self._submit(request, job)
+        self._begin(request, job, 0)
 
-    def _submit(self, request: Request, job: SwapJob, reused_tokens: int = 0) -> None:
+    def _begin_ahead(self, request: Request, job: SwapJob | None) -> int:
+        if job is None:
+            return 0
+        request.ahead = job
+        self._ahead[job.job_id] = request
+        self._submit(request, job, 0)
+        return job.num_blocks
+
+    def _begin(self, request: Request, job: SwapJob, reused_tokens: int) -> None:
         request.job = job
         self._in_flight[job.job_id] = request
+        self._submit(request, job, reused_tokens)
+
+    def _submit(self, request: Request, job: SwapJob, reused_tokens: int) -> None:
         if self.recorder is not None:
             self.recorder.submits(request, job, reused_tokens)
         try:
             self.swaps.submit(job)
-        except RuntimeError as error:  # a copy thread has ended: its jobs fail, everybody else goes on
+        except RuntimeError as error:  # a copy thread has ended or hangs: its jobs fail, everybody else goes on
             self._refused.append(SwapReport(job, "refused", error=error))
             return
         if self._is_worth_waiting_for(job):
@@ -149,14 +173,15 @@ class Switcher:
             self.recorder.goes_on()
 
     def _is_worth_waiting_for(self, job: SwapJob) -> bool:
-        if self.adaptive is None or job.after:  # those that it comes after were not, so it is not
+        if self.adaptive is None or job.ahead or job.after:  # those that it comes after were not, so it is not
             return False
         return self.adaptive.choose(job.direction, self._queued(job.direction)) is SwapMode.WAIT  # its own included
 
     def _queued(self, direction: SwapDirection) -> int:
         """Blocks that the direction's thread has to copy yet, as far as its landings are known."""
-        jobs = [request.job for request in self._in_flight.values() if request.job is not None]
-        return sum(job.num_blocks for job in jobs if job.direction is direction)
+        needed = (request.job for request in self._in_flight.values())
+        jobs = (*needed, *(request.ahead for request in self._ahead.values()))
+        return sum(job.num_blocks for job in jobs if job is not None and job.direction is direction)
 
     def _landed(self, report: SwapReport) -> None:
         job = report.job
@@ -164,14 +189,24 @@ class Switcher:
             self._hanging.remove(job.job_id)
             self.kv.abort(job)
             return
-        request = self._in_flight.pop(job.job_id)
-        request.job = None
         self.counts.add(report)
         if self.recorder is not None:
             self.recorder.landed(report)
         self._end(report)
-        if request.state is RequestState.FINISHED:
+        if job.ahead:
+            request = self._ahead.pop(job.job_id)
+            request.ahead = None
+            if report.hangs and request.state is not RequestState.FINISHED:
+                self.drop(request)
             return
+        request = self._in_flight.pop(job.job_id)
+        request.job = None
+        if request.state is not RequestState.FINISHED:
+            self._settle(request, report)
+
+    def _settle(self, request: Request, report: SwapReport) -> None:
+        """Where the request stands, now that its copy has ended."""
+        job = report.job
         if report.error is not None or job.job_id in self._built_on_sand:
             self._built_on_sand.discard(job.job_id)
             self.drop(request)

@@ -1,9 +1,10 @@
 """The copies under way: which blocks each one moves, and which segments it holds up.
 
 Ours. A job begins when its destination has room, and ends once, landed or aborted. It is begun for one request and
-takes along those of its segments that the destination lacks, unless another's job moves them already.
+takes along those of its segments that the destination lacks, unless another's job moves them already. One that is begun
+*ahead* leaves its request as it is.
 Invariants, asserted by `JobBook.check_invariants`:
-1. A segment names a job if and only if that job is under way and takes it along; so does the request.
+1. A segment names a job if and only if that job is under way and takes it along; a request only such a one.
 2. While a job is under way its source is right up to the end of its range, and its destination holds room up to there;
    only what a swap-out reads and somebody else holds already is no longer its source's (`HandedOver`).
 3. A job ends after all those that it comes after.
@@ -57,22 +58,51 @@ class JobBook:
 
     def begin(self, holder: Holder, direction: SwapDirection, after: tuple[SwapJob, ...] = ()) -> SwapJob | None:
         """A job for what the destination lacks, for which it must hold room already; None if it lacks nothing."""
-        source, destination = self._tiers[direction]
         moving = [(s, blocks) for s in holder.segments if (blocks := self.lacking(s, direction))]
+        job = self._make(holder, direction, moving, after=after)
+        holder.job = job
+        return job
+
+    def begin_ahead(self, holder: Holder, direction: SwapDirection, max_blocks: int) -> SwapJob | None:
+        """A job for the first blocks, at most so many, that the destination lacks; room is taken there.
+
+        The request goes on as it is: resident, or evicted. What it writes meanwhile is not part of the job.
+        """
+        moving = []
+        for segment in holder.segments:
+            blocks = self.lacking(segment, direction)[: max(0, max_blocks)]
+            max_blocks -= len(blocks)
+            if blocks:
+                moving.append((segment, blocks))
+        destination = self.destination(direction)
+        for segment, blocks in moving:
+            destination.hold(segment.segment_id, blocks.stop * destination.block_size)
+        return self._make(holder, direction, moving, ahead=True)
+
+    def _make(
+        self,
+        holder: Holder,
+        direction: SwapDirection,
+        moving: list[tuple[Segment, range]],
+        *,
+        after: tuple[SwapJob, ...] = (),
+        ahead: bool = False,
+    ) -> SwapJob | None:
+        source, destination = self._tiers[direction]
         if not moving:
             return None
         ranges, tables = [], []
         for segment, blocks in moving:
             name = segment.segment_id
             tables.append([tier.block_ids(name)[blocks.start : blocks.stop] for tier in (source, destination)])
-            ranges.append(SegmentRange(name, destination.valid_len(name), source.valid_len(name)))
+            end = min(source.valid_len(name), blocks.stop * source.block_size)
+            ranges.append(SegmentRange(name, destination.valid_len(name), end))
         # a run may go over several segments
         sides = tables[0] if len(tables) == 1 else map(np.concatenate, zip(*tables, strict=True))
         runs = coalesce(*sides)
-        job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), runs, after)
+        job = SwapJob(next(self._job_ids), holder.request_id, direction, tuple(ranges), runs, after, ahead)
         segments = tuple(segment for segment, _ in moving)
         self._under_way[job.job_id] = (job, holder, segments)
-        holder.job = job
         for segment in segments:
             segment.job = job
         return job
@@ -133,6 +163,6 @@ class JobBook:
             name = entry.segment_id
             start, end = destination.valid_len(name), source.valid_len(name)
             assert start == entry.start_token, f"{entry} changed while job {job.job_id} ran: starts at {start}"
-            whole = end == entry.end_token or job in self.handed_over
+            whole = end >= entry.end_token or job in self.handed_over
             assert whole, f"{entry} changed while job {job.job_id} ran: ends at {end}"
             assert not destination.shortage(name, entry.end_token), f"{entry} lost its destination"

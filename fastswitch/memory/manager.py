@@ -123,6 +123,16 @@ class KVCacheManager:
         """Host blocks that a swap-out can have: the free ones and those that reclaiming may give."""
         return self.host.num_free + self._reclaimer.host_spare(self._on(self.host))
 
+    @property
+    def num_idle(self) -> int:
+        """Free device blocks beyond what is kept free for the next who needs some."""
+        return self._reclaimer.num_idle(self.device)
+
+    @property
+    def num_host_idle(self) -> int:
+        """Free host blocks beyond what is kept free for the next who needs some."""
+        return self._reclaimer.num_idle(self.host)
+
     def segment_ids(self, request_id: Hashable) -> tuple[Hashable, ...]:
         """The segments that the request reads, in token order: their names in both tiers; the last is its own."""
         return tuple(segment.segment_id for segment in self._roster.of(request_id).segments)
@@ -297,6 +307,7 @@ class KVCacheManager:
             ValueError: if a copy of it is under way, or ``num_tokens`` is negative.
         """
         holder = self._expect(request_id)
+        self._refuse_ahead(holder)
         own_tokens = _count(num_tokens) - holder.shared_len
         if own_tokens < 0:
             kept = self._sharing.seal(holder, num_tokens)
@@ -333,6 +344,7 @@ class KVCacheManager:
             ValueError: if the request is evicted already, or a copy of it is under way.
         """
         holder = self._expect(request_id, resident=True)
+        self._refuse_ahead(holder)
         moving = [segment for segment in holder.segments if segment.job is None]
         lost = self._reclaim_host(self._host_shortage(moving), holder)
         holder.resident = False
@@ -358,6 +370,7 @@ class KVCacheManager:
                 on its way in for another (``jobs`` names it). Begin again when that has ended.
         """
         holder = self._expect(request_id, resident=False)
+        self._refuse_ahead(holder)
         for other in self.jobs(request_id):
             if other.direction is SwapDirection.SWAP_IN:
                 message = f"request {request_id!r} shares KV that job {other.job_id} brings in: wait for it first"
@@ -377,6 +390,44 @@ class KVCacheManager:
         job = self._jobs.begin(holder, SwapDirection.SWAP_IN, after)
         self._forget_host_copies(holder.segments)
         return job
+
+    def begin_write_back(self, request_id: Hashable, max_blocks: int) -> SwapJob | None:
+        """Copy ahead, to the host, what a later eviction would have to: the request stays resident and may go on.
+
+        Only host blocks that nobody holds are taken. Until the job has ended the request can be dropped and released,
+        but not evicted.
+
+        Args:
+            request_id: resident.
+            max_blocks: most blocks to copy; the first that the host lacks.
+
+        Returns:
+            The job; None if the host lacks nothing, has no free block, or another's job brings it.
+
+        Raises:
+            ValueError: if the request is evicted or a copy of it is under way.
+        """
+        holder = self._expect(request_id, resident=True)
+        return self._jobs.begin_ahead(holder, SwapDirection.SWAP_OUT, min(max_blocks, self.host.num_free))
+
+    def begin_prefetch(self, request_id: Hashable, max_blocks: int) -> SwapJob | None:
+        """Copy ahead, to the device, what a later return would have to: the request stays evicted.
+
+        Only device blocks that nobody holds are taken; when the job has landed they are clean, so whoever needs the
+        room takes it back. Until the job has ended the request can be dropped and released, but not brought back.
+
+        Args:
+            request_id: evicted.
+            max_blocks: most blocks to copy; the first that the device lacks.
+
+        Returns:
+            The job; None if the device lacks nothing, has no free block, or another's job brings it.
+
+        Raises:
+            ValueError: if the request is resident or a copy of it is under way.
+        """
+        holder = self._expect(request_id, resident=False)
+        return self._jobs.begin_ahead(holder, SwapDirection.SWAP_IN, min(max_blocks, self.num_free))
 
     def land(self, job: SwapJob) -> None:
         """The job's bytes have arrived: they are true at its destination from now on.
@@ -555,6 +606,12 @@ class KVCacheManager:
             self._reclaimer.reclaim_device(num_blocks, self._on(self.device), keep)
         else:
             self._reclaimer.reclaim_device(num_blocks, (), keep)
+
+    def _refuse_ahead(self, holder: Holder) -> None:
+        job = holder.own.job
+        if job is not None:
+            message = f"request {holder.request_id!r} is copied ahead by job {job.job_id}: land or abort it first"
+            raise ValueError(message)
 
     def _take_early(self, num_blocks: int, holder: Holder) -> tuple[SwapJob, ...]:
         """Have blocks of swap-outs under way free, as far as free and clean ones are short of ``num_blocks``."""

@@ -79,6 +79,10 @@ class Reclaimer:
         ranks = [rank.get(holder.request_id, len(rank)) for holder in segment.holders]
         return min(ranks, default=len(rank)), segment.num_tokens is None
 
+    def num_idle(self, tier: Tier) -> int:
+        """Blocks there that are free beyond those that are to be kept free."""
+        return max(0, tier.num_free - self._room_to_keep)
+
     def runs_low(self, tier: Tier, num_blocks: int) -> bool:
         """Whether taking ``num_blocks`` more would leave too little free for the next to find it in few runs."""
         return num_blocks > 0 and tier.num_free - num_blocks < LOW * self._room_to_keep

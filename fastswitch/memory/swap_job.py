@@ -43,6 +43,7 @@ class SwapJob:
         ranges: the tokens that the job makes valid at its destination, one entry a segment of the request.
         runs: ``[n, 3]`` int64, rows ``(src_start, dst_start, num_blocks)``, as ``direction`` says.
         after: jobs that still read blocks which this one writes: its copies must start after theirs are over.
+        ahead: made before anybody needs it; the request stays where it is.
         num_blocks: blocks that the job copies; counted once, when it is made.
     """
 
@@ -52,6 +53,7 @@ class SwapJob:
     ranges: tuple[SegmentRange, ...]
     runs: NDArray[np.int64]
     after: tuple[SwapJob, ...] = ()
+    ahead: bool = False
     num_blocks: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,10 @@ class FCFS:
         """Nothing: arrival is all that counts."""
         return {}
 
+    def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> None:  # noqa: ARG002
+        """As it is."""
+        return
+
     def is_due(self, executed_iterations: int) -> bool:  # noqa: ARG002
         """Never."""
         return False

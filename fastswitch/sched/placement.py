@@ -178,8 +178,8 @@ class Residency:
         need = request.blocks_needed + request.device_blocks  # its own clean blocks are part of the room
         if not (self._may_copy(request) and self._make_room(request, need)):
             self._blocked = True
-        elif not self._claim(need):
-            copies = request.state is RequestState.SWAPPED and request.missing_blocks
+        elif not self._claim(need) or request.pinned:
+            copies = not request.pinned and request.state is RequestState.SWAPPED and request.missing_blocks
             (self._early if copies else self._passed_over).append(request.request_id)
         elif request.state is RequestState.SWAPPED:
             self._swap_ins.append(request.request_id)
@@ -244,6 +244,6 @@ class Residency:
 
 
 def _may_leave(request: RequestView) -> bool:
-    if request.protected and request.idle_since is None:
+    if request.pinned or (request.protected and request.idle_since is None):
         return False
     return request.state is RequestState.RUNNING or (request.state is RequestState.IDLE and request.device_blocks > 0)

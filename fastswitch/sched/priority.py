@@ -133,6 +133,15 @@ class PriorityTrace:
         drawn = [request.request_id for request in requests if due or request.priority is None]
         return dict(zip(drawn, self.priorities.levels(drawn, self._update_index), strict=True))
 
+    def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> list[RequestView] | None:
+        """By the levels of the update that is due then: they are known beforehand. None if none is. O(n log n)."""
+        update_index = self._updates(executed_iterations)
+        if self.priorities is None or update_index == self._update_index:
+            return None
+        levels = self.priorities.levels([request.request_id for request in requests], update_index)
+        ranked = sorted(zip(levels, requests, strict=True), key=lambda pair: (pair[0], *_key(pair[1])[1:]))
+        return [request for _, request in ranked]
+
     def _updates(self, executed_iterations: int) -> int:
         return int(executed_iterations * self.frequency + 1e-9)
 

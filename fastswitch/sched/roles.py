@@ -63,6 +63,12 @@ class Ranker(Protocol):
             executed_iterations: so far.
         """
 
+    def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> list[RequestView] | None:
+        """The order of these, as far as known, when so many iterations have run; None: as it is now.
+
+        What is copied ahead goes by it, so a wrong guess costs bytes and nothing else.
+        """
+
     def is_due(self, executed_iterations: int) -> bool:
         """Whether the levels of all requests may change now. Asked before each iteration, so it should cost little."""
 

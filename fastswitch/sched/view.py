@@ -92,6 +92,10 @@ class RequestView(Protocol):
     def protected(self) -> bool:
         """Whether it came in and has not made a productive step since: it may not leave."""
 
+    @property
+    def pinned(self) -> bool:
+        """Whether a copy of it that was begun ahead is under way: until that has landed it neither leaves nor comes."""
+
 
 class Room(Protocol):
     """Blocks by what can be done with them. Each is asked for at most once in a decision, and only if it counts."""

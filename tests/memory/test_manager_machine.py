@@ -273,7 +273,46 @@ class ManagerMachine(RuleBasedStateMachine):
             self.say_who_matters(sorted(self.live, key=lambda other: other != request_id))
         self.leave(request_id, at_once=at_once)
 
+    def is_copied_ahead(self, request_id, act):
+        """Whether it has to wait for a copy that was begun ahead; then it is refused, and nothing changes."""
+        own = self.kv.segment_ids(request_id)[-1]
+        ahead = [copy.job.job_id for copy in self.copies if own in copy.segment_ids]
+        if not ahead:
+            return False
+        before = self.snapshot()
+        message = f"request {request_id!r} is copied ahead by job {ahead[0]}: land or abort it first"
+        with pytest.raises(ValueError, match=message):
+            act(request_id)
+        assert self.snapshot() == before
+        return True
+
+    @precondition(lambda self: self.able(resident=True))
+    @rule(pick=PICK, max_blocks=st.integers(0, 6))
+    def write_back(self, pick, max_blocks):
+        request_id = self.pick(pick, resident=True)
+        dirty = self.kv.dirty_blocks(request_id)
+        job = self.kv.begin_write_back(request_id, max_blocks)
+        self.begun_ahead(job, dirty, max_blocks)
+
+    @precondition(lambda self: self.able(resident=False))
+    @rule(pick=PICK, max_blocks=st.integers(0, 6), after_shortage=st.booleans())
+    def prefetch(self, pick, max_blocks, after_shortage):
+        if after_shortage:
+            leave_nothing_clean(self.kv)
+        request_id = self.pick(pick, resident=False)
+        missing = self.kv.missing_blocks(request_id)
+        job = self.kv.begin_prefetch(request_id, max_blocks)
+        self.begun_ahead(job, missing, max_blocks)
+
+    def begun_ahead(self, job, lacking, max_blocks):
+        num_blocks = 0 if job is None else job.num_blocks
+        assert num_blocks <= min(lacking, max_blocks)
+        if job is not None:
+            self.copies.append(Copy(job, self.device, self.host))
+
     def leave(self, request_id, *, at_once):
+        if self.is_copied_ahead(request_id, self.kv.begin_swap_out):
+            return
         dirty = self.kv.dirty_blocks(request_id)
         segment_ids = self.kv.segment_ids(request_id)
         need = sum(
@@ -334,6 +373,8 @@ class ManagerMachine(RuleBasedStateMachine):
         return blocks_for(max(self.lens(segment_id))) - self.kv.device.num_blocks(segment_id)
 
     def come_back(self, request_id, spare, *, early=False):
+        if self.is_copied_ahead(request_id, lambda request_id: self.kv.begin_swap_in(request_id, 0)):
+            return
         coming = [job for job in self.kv.jobs(request_id) if job.direction is SwapDirection.SWAP_IN]
         if coming:
             message = f"request {request_id!r} shares KV that job {coming[0].job_id} brings in: wait for it first"

@@ -27,6 +27,7 @@ class FakeRequest:
     client_id: Hashable = None
     host_blocks: int = 0
     missing_blocks: int = 0
+    pinned: bool = False
 
     @property
     def host_blocks_needed(self):

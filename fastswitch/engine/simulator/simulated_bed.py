@@ -78,7 +78,15 @@ class SimulatedBed:
         most = spec.device_blocks * layout.block_size
         executor = RooflineExecutor(self.roofline, clock, max_context=most, noise=self.noise)
         try:
-            yield Engine(executor, spec.scheduler(run), spec.manager(run), swaps, clock=clock, adaptive=adaptive)
+            yield Engine(
+                executor,
+                spec.scheduler(run),
+                spec.manager(run),
+                swaps,
+                clock=clock,
+                adaptive=adaptive,
+                copies_ahead=run.ahead,
+            )
         finally:
             swaps.close()
 
