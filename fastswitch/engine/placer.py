@@ -105,7 +105,7 @@ class Placer:
             return False
         # those who wait claim room, so who may grow is decided anew
         growing = any(request.num_tokens > request.room for request in self.running)
-        return growing or (self._unsettled and any(r.blocks_needed for r in self._conversations.wanting()))
+        return growing or self._unsettled
 
     def _rank(self) -> None:
         if self._conversations.reranked:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastswitch.engine.metrics import PERCENTILES
+from fastswitch.engine.switch_counts import OFTEN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,4 +132,20 @@ def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     failed = sum(run["switches"]["failed"] for run in runs)
     if failed:
         lines.append(f"{failed} copies failed; their requests were recomputed")
-    return lines
+    hung = sum(run["switches"]["hung"] for run in runs)
+    if hung:
+        lines.append(f"{hung} copies hung; their requests were recomputed, their blocks kept until they came back")
+    return lines + [line for run in runs if (line := _thrash(run)) is not None]
+
+
+def _thrash(run: Mapping[str, Any]) -> str | None:
+    """Who moved more than it computed, and the way out."""
+    thrash = run["switches"]["thrash"]
+    often = thrash[f"conversations_{OFTEN}_in_a_row"]
+    if not often:
+        return None
+    named = ", ".join(str(conversation) for conversation in often[:8]) + (", ..." if len(often) > 8 else "")
+    return (
+        f"run {run['name']} thrashed: conversations {named} were pushed out up to {thrash['most_in_a_row']} times in a "
+        "row after one token each (lower --frequency, or raise --device-tokens)"
+    )

@@ -65,6 +65,8 @@ class Request:
         protected: came in, and has neither a token nor KV that it never had to show for it.
         suspended: held off the device by its owner.
         left_device: was evicted since its last token.
+        num_tokens_before: tokens known when it came in.
+        short_stays: times in a row that it was pushed out again having made no more than the one token it is due.
         high_water: tokens whose KV existed once; computing below it is recomputing.
         charged: tokens that its client was charged for, prompts and answers alike.
         turn_ended: when the turn before ended, in seconds of the engine's clock.
@@ -90,6 +92,8 @@ class Request:
     protected: bool = False
     suspended: bool = False
     left_device: bool = False
+    num_tokens_before: int = 0
+    short_stays: int = 0
     high_water: int = 0
     charged: int = 0
     turn_ended: float = 0.0

@@ -6,13 +6,43 @@ Ours; no peer reports it. Every count is of things that happened: a job when it 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastswitch.engine.swaps import SwapReport
 from fastswitch.memory import SwapDirection
 
-__all__ = ["SwitchCounts"]
+__all__ = ["ShortStays", "SwitchCounts"]
+
+OFTEN = 3  # in a row: who is pushed out so often moves more than it computes
+
+
+@dataclass(slots=True)
+class ShortStays:
+    """Who was pushed out again having made no more than the one token that everybody is due: the sign of thrash.
+
+    Attributes:
+        num: such evictions.
+        in_a_row: conversation_id |-> the most that followed each other, a longer stay between two of them excluded.
+    """
+
+    num: int = 0
+    in_a_row: dict[Hashable, int] = field(default_factory=dict)
+
+    def enter(self, conversation_id: Hashable, in_a_row: int) -> None:
+        """One more, the last of so many in a row."""
+        self.num += 1
+        self.in_a_row[conversation_id] = max(in_a_row, self.in_a_row.get(conversation_id, 0))
+
+    def as_json(self) -> dict[str, Any]:
+        """How many, the most in a row, and whom it happened to often."""
+        often = [conversation_id for conversation_id, times in self.in_a_row.items() if times >= OFTEN]
+        return {
+            "short_stays": self.num,
+            "most_in_a_row": max(self.in_a_row.values(), default=0),
+            f"conversations_{OFTEN}_in_a_row": sorted(often, key=str),
+        }
 
 
 @dataclass(slots=True)
@@ -22,6 +52,7 @@ class SwitchCounts:
     Attributes:
         ahead: copies that landed and were made before anybody needed them; they are among the reports.
         clean_evictions: evictions that needed no copy.
+        short_stays: who was pushed out again at once.
         drops: victims recomputed.
         failed: jobs whose copy raised, be it after it was reported.
         hung: jobs that did not come back in time; their blocks were quarantined.
@@ -34,6 +65,7 @@ class SwitchCounts:
 
     ahead: int = 0
     clean_evictions: int = 0
+    short_stays: ShortStays = field(default_factory=ShortStays)
     drops: int = 0
     failed: int = 0
     hung: int = 0
@@ -88,6 +120,7 @@ class SwitchCounts:
             "calls": sum(report.calls for report in self.reports),
             "ways": dict(sorted(Counter(report.way for report in self.reports).items())),
             "blocks_per_copy": num_blocks / num_runs if num_runs else None,
+            "thrash": self.short_stays.as_json(),
             "stall_s": stall_s,
             "queue_s": sum(report.queue_s for report in self.reports),
             "after_s": sum(report.after_s for report in self.reports),

@@ -54,6 +54,7 @@ class Switcher:
     def evict(self, request: Request, way: EvictionWay) -> None:
         """Push a resident request out; a victim that the host cannot take is recomputed (rule 6)."""
         request.left_device = True
+        self._note_stay(request)
         if way is EvictionWay.SWAP_OUT:
             try:
                 self._swap_out(request)
@@ -76,6 +77,7 @@ class Switcher:
         except OutOfBlocksError:
             return False
         request.protected = True
+        request.num_tokens_before = request.num_tokens
         return True
 
     def write_back(self, request: Request, max_blocks: int) -> int:
@@ -122,6 +124,12 @@ class Switcher:
             self._landed(report)
         self._observe()
         return bool(reports)
+
+    def _note_stay(self, request: Request) -> None:
+        short = request.turn is not None and request.num_tokens <= request.num_tokens_before + 1
+        request.short_stays = request.short_stays + 1 if short else 0
+        if short:
+            self.counts.short_stays.enter(request.conversation_id, request.short_stays)
 
     def _swap_out(self, request: Request) -> None:
         reused = min(request.host_valid_len, request.device_valid_len)

@@ -11,7 +11,8 @@ and blocks that can be had *soon* (a copy out must land first). Rules, learned f
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
    behind it stay;
 6. so does the first whose return would only stand in the queue for the link: nobody is pushed out for it yet;
-7. who returns with something to copy need not wait until a victim's copy has landed: its own may come after that one.
+7. and the first one when enough have left and come for one iteration (``max_switches``);
+8. who returns with something to copy need not wait until a victim's copy has landed: its own may come after that one.
 
 So only who is on the device is looked at behind it, however many wait.
 """
@@ -91,6 +92,7 @@ class Residency:
         room: blocks by what can be done with them.
         may_preempt: ``(challenger, holder)``: whether the ranker lets one push the other out.
         evictor: what happens to a victim.
+        max_switches: nobody is brought in once so many have left or come.
     """
 
     def __init__(
@@ -100,11 +102,13 @@ class Residency:
         room: Room,
         may_preempt: Callable[[RequestView, RequestView], bool],
         evictor: Evictor,
+        max_switches: int,
     ) -> None:
         self._ranking = ranking
         self._insiders = insiders
         self._may_preempt = may_preempt
         self._evictor = evictor
+        self._max_switches = max_switches
         self._room = room
         self._now = room.free + room.clean
         self._soon = room.vacating
@@ -176,7 +180,7 @@ class Residency:
 
     def _bring_in(self, request: RequestView) -> None:
         need = request.blocks_needed + request.device_blocks  # its own clean blocks are part of the room
-        if not (self._may_copy(request) and self._make_room(request, need)):
+        if not (self._may_switch() and self._may_copy(request) and self._make_room(request, need)):
             self._blocked = True
         elif not self._claim(need) or request.pinned:
             copies = not request.pinned and request.state is RequestState.SWAPPED and request.missing_blocks
@@ -185,6 +189,9 @@ class Residency:
             self._swap_ins.append(request.request_id)
         else:
             self._admissions.append(request.request_id)
+
+    def _may_switch(self) -> bool:
+        return len(self._evictions) + len(self._swap_ins) + len(self._early) < self._max_switches
 
     def _may_copy(self, request: RequestView) -> bool:
         """Whether the link has time for the request's return, if it needs any; then that is promised to it."""

@@ -16,6 +16,8 @@ from fastswitch.sched.view import RequestView, Room
 
 __all__ = ["Scheduler"]
 
+MAX_SWITCHES = 64  # more would take the engine's thread longer than an iteration
+
 
 class Scheduler:
     """Four roles, each replaceable alone.
@@ -25,13 +27,28 @@ class Scheduler:
         packer: who gets tokens.
         evictor: what happens to a victim.
         accountant: charges for what was enacted.
+        max_switches: of one iteration: once so many requests have left or come, nobody else is brought in.
+
+    Raises:
+        ValueError: if ``max_switches`` is not positive.
     """
 
-    def __init__(self, ranker: Ranker, packer: Packer, evictor: Evictor, accountant: Accountant) -> None:
+    def __init__(
+        self,
+        ranker: Ranker,
+        packer: Packer,
+        evictor: Evictor,
+        accountant: Accountant,
+        *,
+        max_switches: int = MAX_SWITCHES,
+    ) -> None:
+        if max_switches < 1:
+            raise ValueError(f"max_switches must be positive, got {max_switches}")
         self.ranker = ranker
         self.packer = packer
         self.evictor = evictor
         self.accountant = accountant
+        self.max_switches = max_switches
 
     def place(self, requests: Iterable[RequestView], room: Room) -> Placement:
         """Decide who holds device memory; ``requests`` are all unfinished ones, in any order."""
@@ -48,7 +65,8 @@ class Scheduler:
 
     def place_ranked(self, ranking: Ranking, insiders: Insiders, room: Room) -> Placement:
         """As ``place``, for who asks often: ``insiders`` holds while nobody's state changes."""
-        return Residency(ranking, insiders, room, self.ranker.may_preempt, self.evictor).decide()
+        parts = (self.ranker.may_preempt, self.evictor, self.max_switches)
+        return Residency(ranking, insiders, room, *parts).decide()
 
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
         """Decide the iteration's tokens among the residents that hold room for them, best first."""

@@ -20,8 +20,8 @@ LAYOUT = KVLayout(num_layers=2, num_kv_heads=1, head_dim=2, block_size=2, dtype=
 PATIENCE_S = 60.0  # for what happens at once unless it never does
 
 
-def make_job(job_id, direction, runs=((0, 0, 1),)):
-    return SwapJob(job_id, 0, direction, (SegmentRange(0, 0, 2),), np.array(runs, np.int64))
+def make_job(job_id, direction, runs=((0, 0, 1),), after=()):
+    return SwapJob(job_id, 0, direction, (SegmentRange(0, 0, 2),), np.array(runs, np.int64), after)
 
 
 def make_pools(num_blocks=4):

@@ -277,7 +277,7 @@ def decide(requests, room):
     ranked = ranker.order([r for r in requests if r.idle_since is None])
     resting = sorted((r for r in requests if r.idle_since is not None), key=lambda r: -r.idle_since)
     ranking = Ranking.of(ranked, resting)
-    residency = Residency(ranking, Insiders.of(ranking), room, ranker.may_preempt, SwapOut())
+    residency = Residency(ranking, Insiders.of(ranking), room, ranker.may_preempt, SwapOut(), 64)
     return residency, residency.decide(), ranked, resting
 
 
