@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fastswitch.engine.adaptive import AdaptiveSwap
+from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.ways import CHOSEN
 from fastswitch.kernels import why_not
@@ -30,6 +32,7 @@ class RunSpec:
         asynchronous: copies run on the coordinator's threads, swap-ins overlap or are waited for; else on the engine's.
         reuse: host copies are kept.
         idea: what the row stands for, in a few words.
+        rule: of asynchronous runs, makes what says whether a copy is overlapped or waited for.
     """
 
     name: str
@@ -39,6 +42,11 @@ class RunSpec:
     asynchronous: bool
     reuse: bool
     idea: str
+    rule: Callable[[], SwapRule] = AdaptiveSwap
+
+    def swap_rule(self) -> SwapRule | None:
+        """A fresh rule for one engine; None where copies are synchronous and there is nothing to choose."""
+        return self.rule() if self.asynchronous else None
 
 
 RUNS = {

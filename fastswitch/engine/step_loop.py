@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import BatchEntry, Executor
 from fastswitch.engine.placer import Placer
 from fastswitch.engine.request import Request
 from fastswitch.engine.room import RoomNow
+from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.switcher import Switcher
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import RequestState, Scheduler
@@ -53,7 +53,7 @@ class StepLoop:
         switcher: Switcher,
         conversations: Conversations,
         clock: Clock,
-        adaptive: AdaptiveSwap | None,
+        adaptive: SwapRule | None,
     ) -> None:
         self._executor = executor
         self._scheduler = scheduler

@@ -5,8 +5,8 @@ Ours. The scheduler decides who leaves and who comes; here it happens. A switch 
 
 from __future__ import annotations
 
-from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.request import Request
+from fastswitch.engine.swap_rule import SwapMode, SwapRule
 from fastswitch.engine.swaps import SwapReport, Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.memory import KVCacheManager, OutOfBlocksError, SwapDirection, SwapJob
@@ -25,7 +25,7 @@ class Switcher:
         counts: where each switch is entered.
     """
 
-    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: AdaptiveSwap | None, counts: SwitchCounts) -> None:
+    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: SwapRule | None, counts: SwitchCounts) -> None:
         self.kv = kv
         self.swaps = swaps
         self.adaptive = adaptive
