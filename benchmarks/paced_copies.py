@@ -45,7 +45,7 @@ class PacedCopies:
         self.iterations = max(3, round(LOOP_S / decodes.seconds(3) * 3))
 
     def round(self) -> dict[str, float | None]:
-        """A loop with copies between two halves of one alone: the model's relative speed, and the share really copied."""
+        """A loop with copies between two halves of one alone: the model's relative speed, and the share copied."""
         half = -(-self.iterations // 2)
         before_s = self._decodes.seconds(half)
         beside_s, copied_s = self._beside()
