@@ -172,7 +172,6 @@ def parse(arguments: Sequence[str]) -> tuple[BenchOptions, int, float]:
     parser.add_argument(
         "--others", type=float, default=MOST_OTHERS, help="share of the cores that others may take in a quiet round"
     )
-    parser.add_argument("--conversations", type=int, default=32, help="of the demo")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = vars(parser.parse_args(arguments))

@@ -18,6 +18,8 @@ from fastswitch.memory import SwapDirection, SwapJob
 
 __all__ = ["DemoCopies", "DemoLoad", "demo_options", "serve_demo"]
 
+DEMO: dict[str, Any] = {"conversations": 32, "device_tokens": 640, "block_size": 4, "runs": "fastswitch"}
+
 
 @dataclass(frozen=True, slots=True)
 class DemoLoad:
@@ -65,8 +67,7 @@ class DemoCopies:
 
 def demo_options(command: str, **changed: Any) -> BenchOptions:
     """Those of `make demo`, of the run ``fastswitch`` alone."""
-    demo: dict[str, Any] = {"conversations": 32, "device_tokens": 640, "block_size": 4, "runs": "fastswitch"}
-    return BenchOptions(command=command, **{**demo, **changed})
+    return BenchOptions(command=command, **{**DEMO, **changed})
 
 
 def serve_demo(options: BenchOptions) -> DemoCopies:

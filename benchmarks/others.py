@@ -58,10 +58,11 @@ def busy_s(stat: str, ticks_per_s: int) -> float:
 
 
 def others_share(before: Reading, after: Reading, cores: int) -> float:
-    """What others took of all cores between two readings; ticks are coarse, so it may come out below 0: then 0.
+    """What others took of all cores between two readings; at least 0 and at most 1, though ticks are coarse.
 
     >>> others_share(Reading(0.0, 5.0, 1.0), Reading(2.0, 7.0, 2.8), cores=2)
     0.05
     """
     others_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
-    return max(0.0, round(others_s / (cores * (after.wall_s - before.wall_s)), 6))
+    share = others_s / (cores * (after.wall_s - before.wall_s))
+    return min(1.0, max(0.0, round(share, 6)))

@@ -1,12 +1,12 @@
 """Model and copies side by side without a pause: how fast each is, relative to alone.
 
 A *way* is an order of the pools and a transfer. Jobs are swap-outs of 500 tokens in four runs, in other places each
-time; all are queued before the clock starts, so that the model's thread does nothing but compute. Of the copies those
-count that began and ended while the clock ran.
+time; all are queued in front of a gate before the clock starts, so that the model's thread does nothing but compute.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,7 +17,7 @@ from tiny_decodes import Decodes
 
 from fastswitch.engine import RealClock, SwapCoordinator, SwapReport
 from fastswitch.engine.measure import SWAP_TOKENS
-from fastswitch.engine.streams import HostStreams
+from fastswitch.engine.streams import Event, HostStreams, Stream
 from fastswitch.memory import KVLayout, SwapDirection, SwapJob
 from fastswitch.memory.pool import KVPool
 
@@ -27,6 +27,18 @@ RUNS_A_JOB = 4
 PLACES = 4  # jobs that a pool has room for, so that no cache holds them
 COPYING_S = 0.4  # of one measurement alone, about
 PATIENCE_S = 60.0
+
+
+class _Gated:
+    """A stream whose work starts when a gate is open."""
+
+    def __init__(self, stream: Stream, gate: threading.Event) -> None:
+        self._stream, self._gate = stream, gate
+        self.run, self.record = stream.run, stream.record
+
+    def wait(self, event: Event) -> None:
+        assert self._gate.wait(PATIENCE_S)
+        self._stream.wait(event)
 
 
 class UnbrokenCopies:
@@ -46,9 +58,10 @@ class UnbrokenCopies:
         pools = [KVPool(ordered, num_blocks) for _ in range(2)]
         for pool in pools:
             pool.fill(np.arange(num_blocks), 0.0)  # the first touch of memory costs extra
-        clock = RealClock()
-        self._streams = HostStreams(clock)
-        self._swaps = SwapCoordinator(*pools, transfer=way, clock=clock, streams=self._streams)
+        clock, self._gate = RealClock(), threading.Event()
+        streams = HostStreams(clock)
+        streams.swap_out = _Gated(streams.swap_out, self._gate)
+        self._swaps = SwapCoordinator(*pools, transfer=way, clock=clock, streams=streams)
         self._decodes = decodes
         self._next_id = 0
         self._num_jobs = len(self._runs)
@@ -73,23 +86,19 @@ class UnbrokenCopies:
 
     def close(self) -> None:
         """End the threads."""
+        self._gate.set()
         self._swaps.close()
 
     def _copied(self, meanwhile: Callable[[Future[SwapReport]], None]) -> tuple[float, float]:
-        """Bytes a second of the copies during ``meanwhile``, and the seconds that they took."""
+        """Bytes a second of all jobs, during ``meanwhile``, which ends when the last one has; and their seconds."""
+        self._gate.clear()
         futures = [self._swaps.submit(self._job()) for _ in range(self._num_jobs)]
-        begin = self._streams.compute.record()
+        self._gate.set()
         meanwhile(futures[-1])
-        end = self._streams.compute.record()
         reports = [future.result(PATIENCE_S) for future in futures]
         self._swaps.landed()
-        inside = [
-            report
-            for report in reports
-            if report.copy_start.seconds_since(begin) >= 0 and end.seconds_since(report.copy_done) >= 0
-        ]
-        seconds = inside[-1].copy_done.seconds_since(inside[0].copy_start)
-        return sum(report.num_bytes for report in inside) / seconds, seconds
+        seconds = reports[-1].copy_done.seconds_since(reports[0].copy_start)
+        return sum(report.num_bytes for report in reports) / seconds, seconds
 
     @staticmethod
     def _wait(last: Future[SwapReport]) -> None:
