@@ -29,7 +29,7 @@ from typing import Any
 from command import Parser, exit_status, output
 from demo_copies import DemoCopies, demo_options, serve_demo
 from paced_copies import PacedCopies
-from quiet_rounds import MOST_OTHERS, Samples, measure_in_turn
+from quiet_rounds import Samples, add_options, check_options, measure_in_turn
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +39,7 @@ from tiny_decodes import Decodes, one_thread
 from unbroken_copies import UnbrokenCopies
 
 from fastswitch.engine.options import BenchOptions
-from fastswitch.engine.usage import UsageError, check_writable
+from fastswitch.engine.usage import check_writable
 
 __all__ = ["main"]
 
@@ -168,18 +168,12 @@ def parse(arguments: Sequence[str]) -> tuple[BenchOptions, int, float]:
         UsageError: in one line.
     """
     parser = Parser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="quiet ones; at most twice as many are made")
-    parser.add_argument(
-        "--others", type=float, default=MOST_OTHERS, help="share of the cores that others may take in a quiet round"
-    )
+    add_options(parser, rounds=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = vars(parser.parse_args(arguments))
     rounds, others = given.pop("rounds"), given.pop("others")
-    if not 1 <= rounds <= 1000:
-        raise UsageError(f"--rounds must be a number of at least 1 and at most 1000, got {rounds}")
-    if not 0 <= others <= 1:
-        raise UsageError(f"--others is a share, at least 0 and at most 1, got {others:g}")
+    check_options(rounds, others)
     command = shlex.join(["python", "benchmarks/beside_the_model.py", *arguments])
     return demo_options(command, link="none", **given), rounds, others
 

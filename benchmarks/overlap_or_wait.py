@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from command import Parser, exit_status, output
 from demo_copies import demo_options
-from quiet_rounds import MOST_OTHERS, measure_in_turn
+from quiet_rounds import add_options, check_options, measure_in_turn
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -160,16 +160,14 @@ def parse(arguments: Sequence[str]) -> Asked:
     parser.add_argument("--rate", type=float, help="conversations a second")
     parser.add_argument("--device-tokens", type=int, help="of the pool; the setup's")
     parser.add_argument("--engine-conversations", type=int, default=32, help="of the demo")
-    parser.add_argument("--rounds", type=int, default=3, help="quiet ones of a rule on the engine")
-    parser.add_argument("--others", type=float, default=MOST_OTHERS, help="share of the cores that others may take")
+    add_options(parser, rounds=3)
     parser.add_argument("--json", type=Path, help="write the figures here")
     given = vars(parser.parse_args(arguments))
     try:
         seeds = [int(seed) for seed in given["seeds"].split(",")]
     except ValueError:
         raise UsageError("--seeds must be whole numbers with commas between them") from None
-    if not 1 <= given["rounds"] <= 1000:
-        raise UsageError(f"--rounds must be a number of at least 1 and at most 1000, got {given['rounds']}")
+    check_options(given["rounds"], given["others"])
     command = shlex.join(["python", "benchmarks/overlap_or_wait.py", *arguments])
     same = {name: given[name] for name in SIMULATED}
     simulations = [

@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from command import Parser
 from others import others_share, read
 
-__all__ = ["MOST_OTHERS", "MOST_TRIES", "Samples", "measure_in_turn"]
+from fastswitch.engine.usage import UsageError
+
+__all__ = ["MOST_OTHERS", "MOST_TRIES", "Samples", "add_options", "check_options", "measure_in_turn"]
 
 MOST_OTHERS = 0.05  # share of all cores: with more the machine is not quiet
 MOST_TRIES = 2  # times the rounds that are wanted
+MOST_ROUNDS = 1000  # what is beyond is a slip
 
 Figures = Mapping[str, float | None]
 
@@ -81,3 +85,23 @@ def measure_in_turn(
             figures = sides[name]()
             found[name].enter(figures, others_share(before, read(), os.cpu_count() or 1))
     return found
+
+
+def add_options(parser: Parser, rounds: int) -> None:
+    """Add ``--rounds``, with this default, and ``--others``."""
+    parser.add_argument("--rounds", type=int, default=rounds, help="quiet ones; at most twice as many are made")
+    parser.add_argument(
+        "--others", type=float, default=MOST_OTHERS, help="share of the cores that others may take in a quiet round"
+    )
+
+
+def check_options(rounds: int, others: float) -> None:
+    """Refuse what is of no use.
+
+    Raises:
+        UsageError: in one line.
+    """
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise UsageError(f"--rounds must be a number of at least 1 and at most {MOST_ROUNDS}, got {rounds}")
+    if not 0 <= others <= 1:
+        raise UsageError(f"--others is a share, at least 0 and at most 1, got {others:g}")
