@@ -10,25 +10,18 @@ Ours:  both rules, and that the first holds for swap-outs too.
 2. *Pace*: begin no more swap-ins than the link carries during an iteration. One that would only stand in the queue
    needs no room yet, and whoever it would push out runs on meanwhile.
 
-`benchmarks/where_time_goes.py` measures what is lost; docs/design.md has what each rule is worth.
+`benchmarks/where_time_goes.py` measures what is lost, `benchmarks/overlap_or_wait.py` compares the rules with none;
+docs/design.md has what each is worth.
 """
 
 from __future__ import annotations
 
-import enum
-
+from fastswitch.engine.swap_rule import SwapMode
 from fastswitch.memory import SwapDirection
 
-__all__ = ["AdaptiveSwap", "SwapMode"]
+__all__ = ["AdaptiveSwap"]
 
 SMOOTHING = 0.2  # weight of the newest copy in the running average
-
-
-class SwapMode(enum.Enum):
-    """What the engine does while a copy is under way."""
-
-    OVERLAP = "overlap"
-    WAIT = "wait"
 
 
 class AdaptiveSwap:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
 
-from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import Executor
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Request, Turn
 from fastswitch.engine.step_loop import DeadlockError, StepLoop
+from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
@@ -47,7 +47,7 @@ class Engine:
         swaps: Swaps,
         *,
         clock: Clock | None = None,
-        adaptive: AdaptiveSwap | None = None,
+        adaptive: SwapRule | None = None,
         copies_ahead: bool = False,
     ) -> None:
         self.clock: Clock = clock or RealClock()

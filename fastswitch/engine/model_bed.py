@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.checks import PoisoningAllocator
 from fastswitch.engine.clock import RealClock
 from fastswitch.engine.engine import Engine
@@ -61,11 +60,10 @@ class ModelBed:
         clock = RealClock()
         swaps_class = SwapCoordinator if run.asynchronous else InlineSwaps
         swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=self.link, clock=clock)
-        adaptive = AdaptiveSwap() if run.asynchronous else None
         executor = ModelExecutor(self.model.model, device_pool)
         try:
             yield Engine(
-                executor, spec.scheduler(run), kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=run.ahead
+                executor, spec.scheduler(run), kv, swaps, clock=clock, adaptive=run.swap_rule(), copies_ahead=run.ahead
             )
         finally:
             swaps.close()

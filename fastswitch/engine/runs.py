@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fastswitch.engine.adaptive import AdaptiveSwap
+from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.ways import CHOSEN
 from fastswitch.kernels import why_not
@@ -31,6 +33,7 @@ class RunSpec:
         reuse: host copies are kept.
         ahead: what will probably have to move is copied while the link is idle.
         idea: what the row stands for, in a few words.
+        rule: of asynchronous runs, makes what says whether a copy is overlapped or waited for.
     """
 
     name: str
@@ -41,6 +44,11 @@ class RunSpec:
     reuse: bool
     idea: str
     ahead: bool = False
+    rule: Callable[[], SwapRule] = AdaptiveSwap
+
+    def swap_rule(self) -> SwapRule | None:
+        """A fresh rule for one engine; None where copies are synchronous and there is nothing to choose."""
+        return self.rule() if self.asynchronous else None
 
 
 RUNS = {

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.ahead import CopyAhead
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.conversations import Conversations
@@ -22,6 +21,7 @@ from fastswitch.engine.executor import BatchEntry, Executor
 from fastswitch.engine.placer import Placer
 from fastswitch.engine.request import Request
 from fastswitch.engine.room import RoomNow
+from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.switcher import Switcher
 from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.memory import KVCacheManager
@@ -57,7 +57,7 @@ class StepLoop:
         switcher: Switcher,
         conversations: Conversations,
         clock: Clock,
-        adaptive: AdaptiveSwap | None,
+        adaptive: SwapRule | None,
         *,
         copies_ahead: bool,
     ) -> None:

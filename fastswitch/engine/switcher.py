@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from fastswitch.engine.adaptive import AdaptiveSwap, SwapMode
 from fastswitch.engine.request import Request
+from fastswitch.engine.swap_rule import SwapMode, SwapRule
 from fastswitch.engine.swaps import SwapReport, Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switch_record import CLEAN, DROPPED
@@ -29,7 +29,7 @@ class Switcher:
         counts: where each switch is entered.
     """
 
-    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: AdaptiveSwap | None, counts: SwitchCounts) -> None:
+    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: SwapRule | None, counts: SwitchCounts) -> None:
         self.kv = kv
         self.swaps = swaps
         self.adaptive = adaptive

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from fastswitch.engine.adaptive import AdaptiveSwap
 from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.engine import Engine
 from fastswitch.engine.environment import environment
@@ -74,7 +73,6 @@ class SimulatedBed:
         layout = replace(spec.layout, order=run.order)
         swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
         swaps = swaps_class(clock, self._costs(run, layout), layout.block_bytes)
-        adaptive = AdaptiveSwap() if run.asynchronous else None
         most = spec.device_blocks * layout.block_size
         executor = RooflineExecutor(self.roofline, clock, max_context=most, noise=self.noise)
         try:
@@ -84,7 +82,7 @@ class SimulatedBed:
                 spec.manager(run),
                 swaps,
                 clock=clock,
-                adaptive=adaptive,
+                adaptive=run.swap_rule(),
                 copies_ahead=run.ahead,
             )
         finally:
