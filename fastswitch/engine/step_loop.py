@@ -207,8 +207,10 @@ class StepLoop:
         order = [self._conversations.request(request_id) for request_id in self._placer.placement.order]
         first = next(request for request in order if request.turn is not None)
         # its own clean blocks are among the clean ones, so it is asked for them again; a resident keeps what it holds
+        quarantined = self._kv.statistics().device.quarantined
+        hung = f"; {quarantined} are quarantined, for copies that hang" if quarantined else ""
         need = first.blocks_needed + (first.device_blocks if first.state is RequestState.SWAPPED else 0)
         return (
             f"deadlock: request {first.request_id} ({first.state.value}) needs {need} blocks, but free {room.free} + "
-            f"clean {room.clean} + vacating {room.vacating} < {need} and nothing below it can leave"
+            f"clean {room.clean} + vacating {room.vacating} < {need} and nothing below it can leave" + hung
         )

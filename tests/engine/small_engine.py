@@ -26,6 +26,7 @@ def make_engine(
     clock=None,
     adaptive=None,
     max_context=512,
+    max_switches=64,
 ):
     """An engine with poisoned pools; ``frequency`` None keeps the levels that are submitted."""
     device_pool, host_pool = stamp_pools(device_blocks, host_blocks, block_size, order)
@@ -36,7 +37,8 @@ def make_engine(
     kv = KVCacheManager(device, host, block_size, reuse=reuse)
     device.spare(kv.still_read)
     ranker = PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
-    scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor or SwapOut(), TokenAccountant())
+    roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), TokenAccountant()
+    scheduler = Scheduler(*roles, max_switches=max_switches)
     engine = Engine(executor, scheduler, kv, swaps(device_pool, host_pool), clock=clock, adaptive=adaptive)
     engine.accountant = scheduler.accountant
     engine.executor = executor

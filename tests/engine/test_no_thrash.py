@@ -1,0 +1,91 @@
+"""No live-lock, no thrash: who comes in computes something before it leaves, and who does little more is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastswitch.engine.report import _thrash
+from fastswitch.engine.runs import SIMULATED_RUNS
+from fastswitch.engine.switch_counts import ShortStays
+from fastswitch.memory import SwapDirection
+from tests.engine.simulator.small_bed import A_SECOND, EmulatedLink, Served, make_bed, make_plan, make_workload
+from tests.engine.small_engine import check_answers, finish, make_engine
+
+TURNS = [[(6, 5)], [(7, 4)], [(5, 6)], [(8, 3)]]
+FIVE_ITERATIONS = EmulatedLink(call_us=5e6, gbps=float("inf"))  # a copy call takes as long as five
+
+
+@pytest.mark.parametrize("run", [name for name, spec in SIMULATED_RUNS.items() if spec.way not in (None, "free")])
+def test_levels_that_change_faster_than_a_copy_completes_stop_nobody(run):
+    """The known live-lock: at each iteration other requests deserve the device, and moving one takes five.
+
+    Whoever was on its way in would be sent out before it has computed anything, for ever.
+    """
+    workload = make_workload(*TURNS)
+    total = workload.output_tokens
+
+    def bounded(engine):
+        # one token an iteration at least, but for those in which everybody is on the way
+        assert engine.executed_iterations <= total
+        assert len(engine.counts.reports) <= 4 * total
+
+    bed = make_bed(A_SECOND, FIVE_ITERATIONS, device_blocks=4, frequency=1.0, check=True)
+    served = Served(bed, run, workload, make_plan(workload, [0.0] * len(TURNS)), bounded)
+    assert served.switches["swap_ins"] > 3
+    for conversation, lengths in enumerate(TURNS):
+        assert len(served.token_times[conversation, 0]) == lengths[0][1]
+
+
+def test_who_is_pushed_out_at_once_again_and_again_is_named():
+    """Two requests that fit one at a time, and levels that change sides as soon as one has made its token."""
+    engine = make_engine(device_blocks=6)
+    first, second = engine.submit(range(1, 7), 6, conversation_id="a"), engine.submit(range(11, 17), 6)
+    for _ in range(60):
+        for turn_id, other in ((first, second), (second, first)):
+            if not (engine.turn(first).ended or engine.turn(second).ended):
+                engine.set_priority(turn_id, 0)
+                engine.set_priority(other, 1)
+                made = len(engine.turn(turn_id).generated)
+                while len(engine.turn(turn_id).generated) == made:
+                    if not engine.step():
+                        engine.wait_for_work()
+    engine.end_conversation("a")
+    finish(engine)
+    check_answers([engine.turn(first)])
+    check_answers([engine.turn(second)])
+    thrash = engine.counts.as_json(0.0)["thrash"]
+    assert thrash["short_stays"] >= 6
+    assert thrash["most_in_a_row"] >= 4
+    assert thrash["conversations_3_in_a_row"] == ["None", "a"] or thrash["conversations_3_in_a_row"] == [None, "a"]
+    line = _thrash({"name": "fastswitch", "switches": {"thrash": thrash}})
+    assert line is not None
+    assert line.startswith("run fastswitch thrashed: conversations None, a were pushed out up to ")
+
+
+def test_a_longer_stay_ends_the_row():
+    stays = ShortStays()
+    for in_a_row in (1, 2, 1, 2):
+        stays.enter("a", in_a_row)
+    assert stays.as_json() == {"short_stays": 4, "most_in_a_row": 2, "conversations_3_in_a_row": []}
+    stays.enter("a", 3)
+    assert stays.as_json() == {"short_stays": 5, "most_in_a_row": 3, "conversations_3_in_a_row": ["a"]}
+
+
+def test_no_more_than_the_bound_leave_and_come_in_an_iteration():
+    """Eight are pushed out at once by eight: with room for four switches, two pairs a step."""
+    engine = make_engine(device_blocks=32, host_blocks=64, max_switches=4)
+    low = [engine.submit(range(10 * i + 1, 10 * i + 4), 8, priority=3) for i in range(8)]
+    engine.step()
+    engine.step()
+    high = [engine.submit(range(10 * i + 101, 10 * i + 104), 2, priority=0) for i in range(8)]
+    while not all(engine.turn(turn_id).ended for turn_id in (*low, *high)):
+        before = len(engine.swaps.jobs)
+        ran = engine.step()
+        begun = engine.swaps.jobs
+        assert len(begun) - before <= 4
+        assert sum(job.direction is SwapDirection.SWAP_OUT for job in begun) <= 4 or before
+        if not ran or len(begun) > 2:
+            engine.wait_for_work()
+    finish(engine)
+    for turn_id in (*low, *high):
+        check_answers([engine.turn(turn_id)])
