@@ -85,7 +85,7 @@ def finish_all(engine, *turns):
 
 
 def state_of(engine, turn_id):
-    return engine._conversations.live(turn_id).state
+    return next(r.state for r in engine.requests if r.request_id == engine.turn(turn_id).request_id)
 
 
 # A copy that hangs
