@@ -40,11 +40,12 @@ def test_the_gap_to_the_limit_is_what_its_parts_say(load, in_this_process, tmp_p
     path = tmp_path / "where.json"
     assert module.main([*SMALL, "--call-us", "5000", "--seeds", "3", "--json", str(path)]) == 0
     (result,) = json.loads(path.read_text())["results"]
-    free, run, no_reuse, roomy = result["runs"]
+    free, run, ahead, no_reuse, roomy = result["runs"]
     assert result["seed"] == 3
     assert [each["name"] for each in result["runs"]] == [
         "free_switch",
         "fastswitch",
+        "fastswitch+ahead",
         "fastswitch, no reuse",
         "fastswitch, roomy host",
     ]
@@ -53,7 +54,8 @@ def test_the_gap_to_the_limit_is_what_its_parts_say(load, in_this_process, tmp_p
     assert run["unseen_s"] > 0
     assert run["copied_s"] > 0
     assert run["seconds"] == roomy["seconds"], "the host of 60 GB is never full here"
-    assert no_reuse["vacating_s"] > run["vacating_s"], "what is not on the host yet has to be copied out"
+    waits = {each["name"]: each["queued_s"] + each["vacating_s"] for each in (run, ahead, no_reuse)}
+    assert waits["fastswitch, no reuse"] > waits["fastswitch"], "what is not on the host yet has to be copied out"
     out = capsys.readouterr().out
     assert f"fastswitch takes {run['seconds'] - free['seconds']:.1f} s longer than free_switch" in out
 
