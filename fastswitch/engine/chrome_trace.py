@@ -111,10 +111,12 @@ def _switch(record: SwitchRecord) -> tuple[int, int | None, Event]:
             "stall_s": record.stall_s,
             "landed_s": record.landed_s,
         }
+    if record.after:
+        args["after"] = record.after
     if record.error is not None:
         args["error"] = record.error
     if record.copied:
-        name = f"request {record.request_id}"
+        name = f"request {record.request_id}" + (", ahead" if record.ahead else "")
         return _ns(record.start_s), _ns(record.end_s), {"name": name, "args": args}
     return _ns(record.landed_s), None, {"name": name, "args": args}
 

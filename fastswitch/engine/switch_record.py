@@ -37,6 +37,8 @@ class SwitchRecord:
             nobody could run before it landed.
         reused_tokens: tokens that an eviction had not to copy again, because they were right on both tiers.
         error: why the copy failed, if it did.
+        ahead: it was made before anybody needed it.
+        after: jobs of others that it came after, for their blocks.
     """
 
     request_id: int
@@ -55,6 +57,8 @@ class SwitchRecord:
     stall_s: float = 0.0
     reused_tokens: int = 0
     error: str | None = None
+    ahead: bool = False
+    after: int = 0
 
     @property
     def start_s(self) -> float:

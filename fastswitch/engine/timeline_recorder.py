@@ -134,4 +134,6 @@ def _record(note: _Note, report: SwapReport) -> SwitchRecord:
         stall_s=note.stall_s,
         reused_tokens=note.reused_tokens,
         error=None if report.error is None else f"{type(report.error).__name__}: {report.error}",
+        ahead=job.ahead,
+        after=len(job.after),
     )

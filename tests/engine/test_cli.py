@@ -60,7 +60,7 @@ def test_bench_compares_all_runs_and_writes_what_the_contract_says(run, tmp_path
     status, out, err = run("bench", *SMALL, "--check", "--json", tmp_path / "b.json", "--plot", tmp_path / "b.png")
     assert (status, err) == (0, "")
     assert out.startswith("link emulated: 40 us a call")
-    assert "all 8 runs gave the same tokens" in out
+    assert "all 9 runs gave the same tokens" in out
     result = json.loads((tmp_path / "b.json").read_text())
     assert result["schema"] == 1
     assert [entry["name"] for entry in result["runs"]] == list(RUNS)

@@ -53,7 +53,7 @@ def test_the_timeline_of_every_run_is_whole():
     check_trace({"traceEvents": list(trace_events(experiment.timelines))})
     for result in experiment.results:
         copied = [each for each in experiment.timelines[result["name"]].switches if each.copied]
-        assert len(copied) == result["switches"]["swap_outs"] + result["switches"]["swap_ins"]
+        assert len(copied) == sum(result["switches"][name] for name in ("swap_outs", "swap_ins", "ahead"))
         assert sum(each.copy_s for each in copied) == pytest.approx(result["switches"]["copy_s"])
         # the compute stream's own waits are in the run's stall alone
         assert sum(each.stall_s for each in copied) <= result["switches"]["stall_s"] + 1e-3 * len(copied)
@@ -107,3 +107,23 @@ def test_a_swap_out_and_in_again_brings_every_byte_back(
             assert torch.equal(device.blocks[ids], written + round_trip)
     finally:
         with_swaps.close()
+
+
+@pytest.mark.gpu
+def test_a_swap_in_behind_a_swap_out_overwrites_only_what_has_been_read():
+    """Two streams, and nothing but the one event between them: 512 MiB out, and 512 MiB into the same blocks."""
+    layout = KVLayout(num_layers=8, num_kv_heads=8, head_dim=128, block_size=64, dtype="bfloat16")
+    num_blocks = 256
+    device_pool, host_pool = KVPool(layout, num_blocks, "cuda"), KVPool(layout, 2 * num_blocks, pinned=True)
+    device_pool.fill(range(num_blocks), 1.0)
+    host_pool.fill(range(num_blocks), 2.0)
+    entry = (SegmentRange(0, 0, num_blocks * layout.block_size),)
+    runs = np.array([[0, num_blocks, num_blocks]], np.int64), np.array([[0, 0, num_blocks]], np.int64)
+    with SwapCoordinator(device_pool, host_pool, transfer="per_run") as swaps:
+        out = SwapJob(0, 0, SwapDirection.SWAP_OUT, entry, runs[0])
+        back = SwapJob(1, 1, SwapDirection.SWAP_IN, entry, runs[1], (out,))
+        futures = [swaps.submit(out), swaps.submit(back)]
+        assert all(future.result(60.0).error is None for future in futures)
+        assert [report.job for report in swaps.landed()] == [out, back]
+    assert torch.all(host_pool.blocks[num_blocks:] == 1.0)
+    assert torch.all(device_pool.blocks == 2.0)

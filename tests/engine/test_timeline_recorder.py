@@ -207,8 +207,11 @@ def test_in_every_run_the_records_add_up_to_the_runs_totals(name):
     check_trace({"traceEvents": list(trace_events({name: timeline}))})
     jobs = [each for each in timeline.switches if each.copied]
     assert len(timeline.iterations) == engine.executed_iterations
-    assert len([each for each in jobs if each.direction is OUT]) == totals["swap_outs"]
-    assert len([each for each in jobs if each.direction is IN]) == totals["swap_ins"]
+    needed = [each for each in jobs if not each.ahead]
+    assert len([each for each in needed if each.direction is OUT]) == totals["swap_outs"]
+    assert len([each for each in needed if each.direction is IN]) == totals["swap_ins"]
+    assert len(jobs) - len(needed) == totals["ahead"]
+    assert sum(bool(each.after) for each in jobs) == totals["early"]
     assert sum(each.way == CLEAN for each in timeline.switches) == totals["clean_evictions"]
     assert sum(each.way == DROPPED for each in timeline.switches) == totals["drops"]
     for of_records, of_run in (
