@@ -1,0 +1,92 @@
+"""Coordinator and manager under everything an engine may do to them at once: no hazard, no leak. And the stress itself:
+it finds five mistakes, each seeded alone, and names them."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from tests.engine.stress_bed import Bed, Setup
+from tests.engine.stress_faults import (
+    event_before_copy,
+    free_before_landing,
+    no_fence_before_copy,
+    one_block_short,
+    wait_on_the_wrong_job,
+)
+from tests.engine.stress_hazards import SwapHazardError
+from tests.engine.swap_stress import Stress, stress
+
+SEEDS = range(3)
+SOON = 300  # steps within which a fault must show; most show within 30
+JOB = r"swap_(out|in) job \d+ of request \d+"
+WRONG = rf"^{JOB} (landed|was waited for): \d+ of \d+ tokens are wrong; token \d+ of request \d+ in \w+ block \d+ is .+"
+
+logger = logging.getLogger(__name__)
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+def test_no_hazard_and_no_leak(lazy):
+    counts = stress(seed=1, num_steps=2_000, lazy=lazy)
+    assert min(counts[name] for name in ("submit", "land", "abort", "cancel", "quarantine")) > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+def test_no_hazard_and_no_leak_in_100_000_steps(lazy):
+    start = time.perf_counter()
+    counts = stress(seed=2, num_steps=50_000, lazy=lazy)
+    seconds = time.perf_counter() - start
+    logger.info("%d steps a second; %s", 50_000 / seconds, dict(counts))
+
+
+def run(seed, *, lazy, **faulty):
+    """A bed with no other look at the whole than what bytes tell."""
+    bed = Bed(Setup(lazy=lazy, check_every=0), **faulty)
+    try:
+        driver = Stress(seed, bed)
+        driver.run(SOON)
+        driver.finish()
+    finally:
+        bed.close()
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_found_where_nothing_is_wrong(seed, lazy):
+    run(seed, lazy=lazy)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_event_before_copy_is_found(seed):
+    with pytest.raises(SwapHazardError, match=rf"{WRONG}: the copies of {JOB} are enqueued and have not run$"):
+        run(seed, lazy=True, make_swaps=event_before_copy)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_fence_before_copy_is_found(seed):
+    cause = rf"{JOB} copied before \d+ pieces of compute work that were enqueued before it"
+    with pytest.raises(SwapHazardError, match=rf"{WRONG}: {cause}$"):
+        run(seed, lazy=True, make_swaps=no_fence_before_copy)
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_free_before_landing_is_found(seed, lazy):
+    with pytest.raises(SwapHazardError, match=rf"{WRONG}: {JOB} read block \d+, which had been given back$"):
+        run(seed, lazy=lazy, make_kv=free_before_landing)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_wait_on_the_wrong_job_is_found(seed):
+    with pytest.raises(SwapHazardError, match=rf"^{JOB} was waited for, and has not landed; a reader finds "):
+        run(seed, lazy=True, make_swaps=wait_on_the_wrong_job)
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_increment_one_block_short_is_found(seed, lazy):
+    with pytest.raises(SwapHazardError, match=rf"{WRONG}: {JOB} copies its neighbours and not this block$"):
+        run(seed, lazy=lazy, make_kv=one_block_short)
