@@ -34,7 +34,7 @@ class Setup:
     min_tail: int = 1
     failing: float = 0.1  # of the copies
     deadly: bool = False  # one copy ends its thread
-    check_every: int = 32  # acts between two looks at the whole
+    check_every: int = 128  # acts between two looks at the whole
 
     @classmethod
     def drawn(cls, draws, *, lazy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.engine.doubles import STAMPS
 from tests.engine.stress_pools import Poison
 
 __all__ = ["Arrival", "Hazards", "SwapHazardError"]
@@ -19,7 +20,7 @@ class Arrival:
     Args:
         pool: a `StampedPool`.
         block_ids: ``[n]``.
-        stamps: ``[num_tokens]``, at most what the blocks have room for.
+        stamps: ``[num_tokens, STAMPS]``, at most what the blocks have room for.
     """
 
     def __init__(self, pool, block_ids, stamps):
@@ -39,14 +40,14 @@ class Hazards:
     def __init__(self, compute, block_size):
         self._compute = compute
         self._block_size = block_size
-        self._names = []  # stamp |-> whose token
+        self._names = []  # stamp // STAMPS |-> whose token
         self._found = []
 
     def new_stamps(self, request_id, start, num_tokens):
         """Stamps that nothing else has, for tokens ``start`` and up."""
         first = len(self._names)
         self._names.extend((request_id, token) for token in range(start, start + num_tokens))
-        return np.arange(first, first + num_tokens)
+        return np.arange(first * STAMPS, (first + num_tokens) * STAMPS).reshape(-1, STAMPS)
 
     def add(self, text):
         self._found.append(text)
@@ -68,26 +69,32 @@ class Hazards:
         self._compute(lambda: self._compare_free(pool, block_ids))
 
     def _compare(self, arrival, when, flight):
-        wrong, found = arrival.pool.wrong_tokens(arrival.block_ids, arrival.stamps)
-        if not len(wrong):
+        found = arrival.pool.read(arrival.block_ids, len(arrival.stamps))
+        is_right = found == arrival.stamps
+        if is_right.all():
             return
-        block_id, wanted = int(arrival.block_ids[wrong[0] // self._block_size]), self._names[arrival.stamps[wrong[0]]]
+        wrong = np.flatnonzero(~is_right.all(axis=1))
+        first = wrong[0]
+        block_id, wanted = int(arrival.block_ids[first // self._block_size]), self._whose(arrival.stamps[first, 0])
         place = f"token {wanted[1]} of request {wanted[0]} in {arrival.pool.name} block {block_id}"
         cause = _cause(flight or arrival.pool.written_by[block_id], block_id)
         number = f"{len(wrong)} of {len(arrival.stamps)} tokens are wrong"
-        self.add(f"{when}: {number}; {place} is {self._name(found[0], wanted)}{cause}")
+        self.add(f"{when}: {number}; {place} is {self._name(found[first][~is_right[first]][0], wanted)}{cause}")
 
     def _compare_free(self, pool, block_ids):
         for block_id in pool.not_poisoned(block_ids)[:1].tolist():
             flight = pool.written_by[block_id]
             self.add(f"{pool.name} block {block_id} is free, and somebody wrote to it; a copy did last: {flight}")
 
+    def _whose(self, stamp):
+        return self._names[stamp // STAMPS]
+
     def _name(self, value, wanted):
         if value < 0:
             return f"poison of a {Poison(value).name.lower().replace('_', ' ')}"
-        if self._names[value] == wanted:
+        if self._whose(value) == wanted:
             return "an earlier one"
-        return "token {1} of request {0}".format(*self._names[value])
+        return "token {1} of request {0}".format(*self._whose(value))
 
 
 def _cause(flight, block_id):

@@ -14,8 +14,6 @@ from tests.engine.doubles import STAMPS
 
 __all__ = ["Poison", "PoisoningAllocator", "StampedPool"]
 
-_PARTS = np.arange(STAMPS)[:, None]
-
 
 class Poison(enum.IntEnum):
     """What a block holds that has no KV; a stamp is never negative."""
@@ -50,20 +48,11 @@ class StampedPool:
     def write(self, block_ids, start, stamps):
         """The KV of tokens ``start`` and up."""
         tokens = np.arange(start, start + len(stamps))
-        blocks, offsets = block_ids[tokens // self._block_size], tokens % self._block_size
-        self._slots[blocks, :, offsets] = stamps[:, None] * STAMPS + np.arange(STAMPS)
+        self._slots[block_ids[tokens // self._block_size], :, tokens % self._block_size] = stamps
 
-    def wrong_tokens(self, block_ids, stamps):
-        """Indices of the first tokens of these blocks whose bytes are not those of ``stamps``, and what is there."""
-        wanted = np.zeros((len(block_ids), 1, self._block_size), np.int64)
-        wanted.reshape(-1)[: len(stamps)] = stamps
-        there = self._slots[block_ids]
-        is_wrong = (there != wanted * STAMPS + _PARTS).any(axis=1).reshape(-1)[: len(stamps)]
-        if not is_wrong.any():
-            return (), ()
-        wrong = np.flatnonzero(is_wrong)
-        found = there.transpose(0, 2, 1).reshape(-1, STAMPS)[wrong]
-        return wrong, np.where(found < 0, found, found // STAMPS)[:, 0]
+    def read(self, block_ids, num_tokens):
+        """What is in the first tokens of these blocks: ``[num_tokens, STAMPS]``."""
+        return self._slots[block_ids].transpose(0, 2, 1).reshape(-1, STAMPS)[:num_tokens]
 
     def not_poisoned(self, block_ids):
         """Those of free blocks that somebody wrote to."""

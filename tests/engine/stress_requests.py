@@ -7,19 +7,20 @@ import itertools
 import numpy as np
 
 from fastswitch.memory import OutOfBlocksError
+from tests.engine.doubles import STAMPS
 from tests.engine.stress_bed import BLOCK_SIZE
 
 __all__ = ["MOST_TOKENS", "Request", "Requests"]
 
-MOST_REQUESTS, MOST_TOKENS = 12, 40
-NO_STAMPS = np.empty(0, np.int64)
+MOST_REQUESTS, MOST_TOKENS = 20, 24
+NO_STAMPS = np.empty((0, STAMPS), np.int64)
 
 
 class Request:
     """What the driver knows of one request: its tokens' stamps, and whether it may compute.
 
     Attributes:
-        stamps: token index |-> stamp.
+        stamps: token index |-> stamps.
         resident: its KV is on the device and wanted there.
         flight: the copy that was begun for it and has not been reported.
     """
@@ -128,7 +129,8 @@ class Requests:
 
     def release(self, request_id):
         self._kv.release(request_id)
-        del self.known[request_id]
+        if self.known.pop(request_id).flight is not None:
+            self._counts["cancel in a copy"] += 1
         self._counts["cancel"] += 1
 
     def drop(self, request):

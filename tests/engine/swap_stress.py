@@ -19,6 +19,7 @@ from fastswitch.memory import OutOfBlocksError, SwapDirection
 from tests.engine.stress_bed import Bed, Setup
 from tests.engine.stress_copies import PATIENCE_S, Fate, Flight
 from tests.engine.stress_hazards import SwapHazardError
+from tests.engine.stress_pace import Pace
 from tests.engine.stress_requests import MOST_TOKENS, Requests
 
 __all__ = ["Stress", "stress"]
@@ -41,14 +42,14 @@ class Stress:
         self.draws = random.Random(seed)
         self.requests = Requests(bed, self.draws, self.counts)
         self.in_flight = {}  # job_id |-> flight that has not been reported
-        self.numbers = Counter()  # direction |-> jobs that its thread took
-        self.ended = set()  # directions whose thread was killed
+        self.pace = Pace(bed, self.draws)
+        self.deadly = {}  # direction |-> number of the job that kills its thread
         self.futures = []
         self.deadly_job_id = self.draws.randrange(200) if bed.setup.deadly else None
 
     @property
     def num_steps(self):
-        return sum(self.counts[step] for step in ("submit", "land", "abort", "cancel"))
+        return self.counts["submit"] + self.counts["land"] + self.counts["abort"] + self.counts["cancel"]
 
     def run(self, num_steps):
         """Do this many more submits, landings, aborts and cancellations, in any mix."""
@@ -86,7 +87,7 @@ class Stress:
 
     def swap_out(self):
         request = self.requests.pick(resident=True)
-        if request is None:
+        if request is None or not self.worth_it(self.bed.kv.dirty_blocks(request.request_id)):
             return
         begun_at = next(self.bed.clock)
         try:
@@ -99,7 +100,7 @@ class Stress:
 
     def swap_in(self):
         request = self.requests.pick(resident=False)
-        if request is None:
+        if request is None or not self.worth_it(self.bed.kv.missing_blocks(request.request_id)):
             return
         if any(job.direction is SwapDirection.SWAP_IN for job in self.bed.kv.jobs(request.request_id)):
             return  # of what it shares: begin again when that has ended
@@ -116,47 +117,39 @@ class Stress:
             self.requests.expect_kv(request, f"request {request.request_id} needs no copy")
             return
         arrivals = self.bed.arrivals(request.request_id, request.stamps, job)
-        request.flight = flight = Flight(job, self.numbers[job.direction], self.draw_fate(job), begun_at, arrivals)
+        request.flight = flight = Flight(
+            job, self.pace.num_taken[job.direction], self.draw_fate(job), begun_at, arrivals
+        )
         self.in_flight[job.job_id] = flight
         self.bed.copies.expect(flight)
         self.counts["submit"] += 1
         try:
             self.futures.append(self.bed.swaps.submit(job))
         except RuntimeError as error:
-            if job.direction not in self.ended:
+            if not self.may_fail(flight):
                 raise SwapHazardError(f"{flight} was refused while its thread lives") from error
             self.end(flight, error)
             return
-        self.numbers[job.direction] += 1
-        if self.draws.random() < 0.7:
-            self.bed.copies.starts[job.direction].open(flight.number + 1)
+        self.pace.take(flight)
+
+    def worth_it(self, num_blocks):
+        """Most switches that copy nothing are left out."""
+        return num_blocks > 0 or self.draws.random() < 0.15
 
     def draw_fate(self, job):
         if job.job_id == self.deadly_job_id:
+            self.deadly[job.direction] = self.pace.num_taken[job.direction]
             return Fate.DEADLY
         if self.draws.random() >= self.bed.setup.failing:
             return Fate.WELL
         return self.draws.choice([Fate.AT_ONCE, Fate.HALF_WAY])
 
+    def may_fail(self, flight):
+        """Its copy raises, or its thread is dead by then."""
+        direction = flight.job.direction
+        return flight.fate is not Fate.WELL or flight.number >= self.deadly.get(direction, flight.number + 1)
+
     # Copies under way
-
-    def let_start(self):
-        """Copies that stood still go on."""
-        direction = self.draws.choice([*SwapDirection])
-        door = self.bed.copies.starts[direction]
-        door.open(min(self.numbers[direction], door.open_to + self.draws.randint(1, 4)))
-
-    def let_end(self):
-        """Threads may look whether the copies that they enqueued are over, which runs them."""
-        direction = self.draws.choice([*SwapDirection])
-        door = self.bed.copies.ends[direction]
-        door.open(min(self.numbers[direction], door.open_to + self.draws.randint(1, 4)))
-
-    def go_on(self):
-        """The device runs some of what its streams hold."""
-        stream = self.draws.choice([self.bed.streams.compute, self.bed.streams.swap_out, self.bed.streams.swap_in])
-        most = stream.record().position
-        stream.force(min(most, stream.num_done + self.draws.randint(1, 20)))
 
     def poll(self):
         """What has ended becomes true."""
@@ -173,33 +166,21 @@ class Stress:
         if not self.in_flight:
             return
         flight = self.draws.choice([*self.in_flight.values()])
-        self.let_all_before(flight)
+        self.pace.let_all_before(flight, self.in_flight.values())
         self.bed.swaps.wait([flight.job])
-        if flight.fate is Fate.WELL and flight.job.direction not in self.ended:
+        if not self.may_fail(flight):
             self.bed.expect_arrival(flight, f"{flight} was waited for")
-            if self.bed.streams is not None and self.draws.random() < 0.5:
-                self.bed.streams.compute.finish()
+            if self.draws.random() < 0.5:
+                self.bed.finish_compute()
         if flight.job not in self.poll():
-            if self.bed.streams is not None:
-                self.bed.streams.compute.finish()
-            raise SwapHazardError(
-                f"{flight} was waited for, and has not landed; a reader finds {self.bed.hazards.first}"
-            )
-
-    def let_all_before(self, flight):
-        """Whatever was submitted before may start and end; the flight itself may start."""
-        for other in self.in_flight.values():
-            if other.job.job_id <= flight.job.job_id:
-                direction, ends_too = other.job.direction, other is not flight or flight.fate is not Fate.WELL
-                self.bed.copies.starts[direction].open(other.number + 1)
-                self.bed.copies.ends[direction].open(other.number + ends_too)
+            self.bed.finish_compute()
+            found = self.bed.hazards.first or "what he should"
+            raise SwapHazardError(f"{flight} was waited for, and has not landed; a reader finds {found}")
 
     def wait_any(self):
         if not self.in_flight:
             return
-        self.let_all_before(max(self.in_flight.values(), key=lambda flight: flight.job.job_id))
-        for direction, door in self.bed.copies.ends.items():
-            door.open(self.numbers[direction])
+        self.pace.let_all()
         self.bed.swaps.wait_any(PATIENCE_S)
         if not self.poll():
             raise SwapHazardError("wait_any came back, and nothing has landed")
@@ -218,11 +199,9 @@ class Stress:
     def end(self, flight, error):
         """The copy is over, one way or the other."""
         job = self.in_flight.pop(flight.job.job_id, flight).job
-        if flight.fate is Fate.DEADLY:
-            self.ended.add(job.direction)
         if error is None and flight.fate is not Fate.WELL:
             raise SwapHazardError(f"{flight} landed, and its copy had raised")
-        if error is not None and flight.fate is Fate.WELL and job.direction not in self.ended:
+        if error is not None and not self.may_fail(flight):
             raise SwapHazardError(f"{flight} failed, and its copy had not") from error
         if error is None:
             self.bed.expect_arrival(flight, f"{flight} landed")
@@ -264,23 +243,27 @@ def _on_requests(act):
     return lambda driver: act(driver.requests)
 
 
+def _on_pace(act):
+    return lambda driver: act(driver.pace)
+
+
 _WEIGHTS = {
-    _on_requests(Requests.compute): 12,
-    _on_requests(Requests.add): 4,
+    _on_requests(Requests.compute): 16,
+    _on_requests(Requests.add): 6,
     _on_requests(Requests.fork): 1,
     _on_requests(Requests.roll_back): 2,
     _on_requests(Requests.turn): 2,
     _on_requests(Requests.prefer): 1,
-    _on_requests(Requests.starve): 1,
-    _on_requests(Requests.cancel): 2,
+    _on_requests(Requests.starve): 2,
+    _on_requests(Requests.cancel): 3,
     _on_requests(Requests.look_at_one): 4,
     Stress.swap_out: 16,
     Stress.swap_in: 16,
-    Stress.let_start: 4,
-    Stress.poll: 12,
-    Stress.wait: 4,
-    Stress.wait_any: 4,
+    _on_pace(Pace.let_start): 3,
+    Stress.poll: 6,
+    Stress.wait: 3,
+    Stress.wait_any: 2,
     Stress.quarantine: 0.2,
 }
 _ACTS = _weighted(_WEIGHTS)
-_LAZY_ACTS = _weighted({**_WEIGHTS, Stress.let_end: 6, Stress.go_on: 12})
+_LAZY_ACTS = _weighted({**_WEIGHTS, _on_pace(Pace.let_end): 6, _on_pace(Pace.go_on): 12})
