@@ -67,8 +67,9 @@ class _FreesAtSubmit(KVCacheManager):
 
     def begin_swap_out(self, request_id):
         job = super().begin_swap_out(request_id)
-        for entry in () if job is None else job.ranges:
-            self.device.cut(entry.segment_id, 0)
+        own = self.segment_ids(request_id)[-1]  # what others read too stays
+        if job is not None and job.ranges[-1].segment_id == own:
+            self.device.cut(own, 0)
         return job
 
 

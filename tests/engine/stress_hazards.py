@@ -77,7 +77,9 @@ class Hazards:
         first = wrong[0]
         block_id, wanted = int(arrival.block_ids[first // self._block_size]), self._whose(arrival.stamps[first, 0])
         place = f"token {wanted[1]} of request {wanted[0]} in {arrival.pool.name} block {block_id}"
-        cause = _cause(flight or arrival.pool.written_by[block_id], block_id)
+        if flight is None or (flight.copied and block_id in flight.pairs):
+            flight = arrival.pool.written_by[block_id]  # it may have been right, and not have stayed so
+        cause = _cause(flight, block_id)
         number = f"{len(wrong)} of {len(arrival.stamps)} tokens are wrong"
         self.add(f"{when}: {number}; {place} is {self._name(found[first][~is_right[first]][0], wanted)}{cause}")
 
