@@ -78,10 +78,10 @@ class Bed:
         self.device = StampedPool(pools[0], "device", Poison.FREE_DEVICE_BLOCK, Poison.TAKEN_DEVICE_BLOCK)
         self.host = StampedPool(pools[1], "host", Poison.FREE_HOST_BLOCK, Poison.TAKEN_HOST_BLOCK)
         self.ways = {SwapDirection.SWAP_OUT: (self.device, self.host), SwapDirection.SWAP_IN: (self.host, self.device)}
-        allocators = (
-            PoisoningAllocator(setup.allocator(pool.num_blocks), stamped, self.compute, self.clock, self.still_read)
-            for pool, stamped in zip(pools, (self.device, self.host), strict=True)
-        )
+        allocators = [
+            PoisoningAllocator(setup.allocator(memory.num_blocks), pool, self.compute, self.clock)
+            for memory, pool in zip(pools, (self.device, self.host), strict=True)
+        ]
         self.kv = make_kv(*allocators, BLOCK_SIZE, reuse=setup.reuse, min_tail=setup.min_tail)
         self.copies = Copies(TRANSFERS[setup.way], self.ways, self.streams)
         self.swaps = make_swaps(*pools, transfer=self.copies, streams=self.streams)
@@ -97,10 +97,6 @@ class Bed:
         """All that was enqueued on the compute stream has run, and what it waits for."""
         if self.streams is not None:
             self.streams.compute.finish()
-
-    def still_read(self, block_ids):
-        """Of these blocks, which ones a copy under way may read although they are given to somebody else."""
-        return np.zeros(len(block_ids), bool)
 
     def close(self):
         """End the threads, whatever they wait for."""

@@ -67,15 +67,19 @@ class PoisoningAllocator:
         pool: the memory of its blocks.
         compute: enqueues work on the compute stream.
         clock: counts events.
-        still_read: of block ids, which ones a copy under way reads although they are another owner's by now.
+
+    Attributes:
+        still_read: of block ids, which ones a copy under way may read although they are another owner's by now.
     """
 
-    def __init__(self, allocator, pool, compute, clock, still_read):
+    def __init__(self, allocator, pool, compute, clock):
+        self.still_read = lambda block_ids: np.zeros(len(block_ids), bool)
+        self.block_ids = allocator.block_ids
+        self.num_owned = allocator.num_owned
         self._allocator = allocator
         self._pool = pool
         self._compute = compute
         self._clock = clock
-        self._still_read = still_read
 
     def __getattr__(self, name):
         return getattr(self._allocator, name)
@@ -101,5 +105,5 @@ class PoisoningAllocator:
         self._poison(np.array(block_ids, np.int64), self._pool.freed)
 
     def _poison(self, block_ids, poison):
-        spoilt = block_ids[~self._still_read(block_ids)]
+        spoilt = block_ids[~self.still_read(block_ids)]
         self._compute(lambda: self._pool.fill(spoilt, poison))

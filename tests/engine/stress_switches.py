@@ -145,7 +145,7 @@ class Switches:
         if request is None or request.flight is not flight:
             return
         request.flight = None
-        request.resident = error is None and job.direction is SwapDirection.SWAP_IN
+        request.resident = self._bed.kv.is_resident(request.request_id)
         if error is not None and self._draws.random() < 0.5:
             self._requests.drop(request)
         self._requests.expect_kv(request, f"{flight} ended")
