@@ -10,7 +10,7 @@ import numpy as np
 from fastswitch.engine import SwapCoordinator
 from fastswitch.kernels import TRANSFERS
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager, PagedAllocator, SwapDirection
-from tests.engine.doubles import stamp_pools
+from tests.engine.doubles import FakeClock, stamp_pools
 from tests.engine.lazy_streams import LazyStreams
 from tests.engine.stress_copies import Copies
 from tests.engine.stress_hazards import Arrival, Hazards, SwapHazardError
@@ -34,10 +34,13 @@ class Setup:
     min_tail: int = 1
     failing: float = 0.1  # of the copies
     deadly: bool = False  # one copy ends its thread
+    early: bool = False  # swap-ins may take blocks that swap-outs still read
+    hanging: bool = False  # copies that stand still may be taken to hang
     check_every: int = 128  # acts between two looks at the whole
 
     @classmethod
     def drawn(cls, draws, *, lazy):
+        early = draws.random() < 0.5
         return cls(
             lazy=lazy,
             host_blocks=draws.choice([96, 96, 48, 24]),
@@ -48,6 +51,9 @@ class Setup:
             min_tail=draws.choice([1, 4, 64]),
             failing=draws.choice([0.0, 0.1, 0.3]),
             deadly=draws.random() < 0.1,
+            early=early,
+            # Not both yet: a job that comes after one that hangs can be reported as landed before that one is over.
+            hanging=not early and draws.random() < 0.5,
         )
 
 
@@ -61,6 +67,7 @@ class Bed:
 
     Attributes:
         clock: counts events.
+        time: the coordinator's; it passes when a driver says so.
         streams: lazy ones, or None.
         hazards: what was found to be wrong.
         device, host: the memory.
@@ -72,6 +79,7 @@ class Bed:
     def __init__(self, setup, make_swaps=SwapCoordinator, make_kv=KVCacheManager):
         self.setup = setup
         self.clock = itertools.count()
+        self.time = FakeClock()
         self.streams = LazyStreams() if setup.lazy else None
         self.hazards = Hazards(self.compute, BLOCK_SIZE)
         pools = stamp_pools(DEVICE_BLOCKS, setup.host_blocks, BLOCK_SIZE, setup.order)
@@ -83,8 +91,9 @@ class Bed:
             for memory, pool in zip(pools, (self.device, self.host), strict=True)
         ]
         self.kv = make_kv(*allocators, BLOCK_SIZE, reuse=setup.reuse, min_tail=setup.min_tail)
+        allocators[0].still_read = self.kv.still_read
         self.copies = Copies(TRANSFERS[setup.way], self.ways, self.streams)
-        self.swaps = make_swaps(*pools, transfer=self.copies, streams=self.streams)
+        self.swaps = make_swaps(*pools, transfer=self.copies, streams=self.streams, clock=self.time)
 
     def compute(self, work):
         """What the model does on its stream."""

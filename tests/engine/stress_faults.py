@@ -1,4 +1,4 @@
-"""Five mistakes that engines of this kind have made, each as small as it can be written: the stress must find each.
+"""Six mistakes that engines of this kind have made, each as small as it can be written: the stress must find each.
 
 The first two are a copier's, written as copy streams that do one thing in the wrong order or not at all.
 """
@@ -10,6 +10,7 @@ from fastswitch.memory import KVCacheManager, SwapDirection
 from fastswitch.memory.job_book import JobBook
 
 __all__ = [
+    "copy_before_those_it_comes_after",
     "event_before_copy",
     "free_before_landing",
     "no_fence_before_copy",
@@ -62,6 +63,15 @@ class _WaitsForTheOldest(SwapCoordinator):
         super().wait([next(iter(self._flights.values())).submission.job for _ in jobs])
 
 
+class _OvertakesOthers(SwapCoordinator):
+    """Starts the copies of a job before those that it comes after are over."""
+
+    def __init__(self, *pools, **options):
+        super().__init__(*pools, **options)
+        for lane in self._lanes.values():
+            lane._let_others_go_first = lambda flight: None
+
+
 class _FreesAtSubmit(KVCacheManager):
     """Gives back a victim's device blocks when the copy begins, instead of when it has landed."""
 
@@ -90,14 +100,15 @@ class _CopiesOneBlockLess(KVCacheManager):
         self._jobs = _ShortJobBook(self.device, self.host)
 
 
-def event_before_copy(*pools, transfer, streams):
-    return SwapCoordinator(*pools, transfer=transfer, streams=_WithCopyStreams(streams, _EventBeforeCopy))
+def event_before_copy(*pools, streams, **options):
+    return SwapCoordinator(*pools, **options, streams=_WithCopyStreams(streams, _EventBeforeCopy))
 
 
-def no_fence_before_copy(*pools, transfer, streams):
-    return SwapCoordinator(*pools, transfer=transfer, streams=_WithCopyStreams(streams, _NoFenceBeforeCopy))
+def no_fence_before_copy(*pools, streams, **options):
+    return SwapCoordinator(*pools, **options, streams=_WithCopyStreams(streams, _NoFenceBeforeCopy))
 
 
+copy_before_those_it_comes_after = _OvertakesOthers
 wait_on_the_wrong_job = _WaitsForTheOldest
 free_before_landing = _FreesAtSubmit
 one_block_short = _CopiesOneBlockLess

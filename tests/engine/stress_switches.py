@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastswitch.engine.flight import CopyHungError
+from fastswitch.engine.swap import DEADLINE_S
 from fastswitch.memory import OutOfBlocksError, SwapDirection
 from tests.engine.stress_copies import PATIENCE_S, Fate, Flight
 from tests.engine.stress_hazards import SwapHazardError
@@ -22,11 +24,13 @@ class Switches:
 
     Attributes:
         in_flight: job_id |-> flight that has not been reported.
+        hanging: job_id |-> flight that was reported as one that hangs, and not yet as over.
         futures: one a job that its thread took.
     """
 
     def __init__(self, bed, requests, pace, draws, counts):
         self.in_flight = {}
+        self.hanging = {}
         self.futures = []
         self._bed = bed
         self._requests = requests
@@ -57,20 +61,31 @@ class Switches:
             return  # of what it shares: begin again when that has ended
         begun_at = next(self._bed.clock)
         try:
-            job = self._bed.kv.begin_swap_in(request.request_id, self._draws.randint(0, MOST_TOKENS))
+            num_tokens, early = self._draws.randint(0, MOST_TOKENS), self._bed.setup.early
+            job = self._bed.kv.begin_swap_in(request.request_id, num_tokens, early=early)
         except OutOfBlocksError:
             return
         request.resident = True
+        if job is not None and job.after:
+            self._counts["early"] += 1
         self._submit(request, job, begun_at)
 
     def poll(self):
         """What has ended becomes true."""
         reports = self._bed.swaps.landed()
         for report in reports:
+            if report.job.job_id in self.hanging:  # it is over at last
+                del self.hanging[report.job.job_id]
+                self._bed.kv.abort(report.job)
+                self._counts["abort"] += 1
+                continue
             flight = self.in_flight.pop(report.job.job_id, None)
             if flight is None:
                 raise SwapHazardError(f"job {report.job.job_id} was reported twice")
-            self._end(flight, report.error)
+            if report.hangs:
+                self._give_up(flight)
+            else:
+                self._end(flight, report.error)
         return [report.job for report in reports]
 
     def wait(self):
@@ -80,11 +95,11 @@ class Switches:
         flight = self._draws.choice([*self.in_flight.values()])
         self._pace.let_all_before(flight, self.in_flight.values())
         self._bed.swaps.wait([flight.job])
-        if not self._may_fail(flight):
+        if not self._may_fail(flight) and not self._bed.setup.hanging:
             self._bed.expect_arrival(flight, f"{flight} was waited for")
             if self._draws.random() < 0.5:
                 self._bed.finish_compute()
-        if flight.job not in self.poll():
+        if flight.job not in self.poll() and not self._comes_after_others(flight):
             self._bed.finish_compute()
             found = self._bed.hazards.first or "what he should"
             raise SwapHazardError(f"{flight} was waited for, and has not landed; a reader finds {found}")
@@ -94,19 +109,20 @@ class Switches:
             return
         self._pace.let_all()
         self._bed.swaps.wait_any(PATIENCE_S)
-        if not self.poll():
-            raise SwapHazardError("wait_any came back, and nothing has landed")
+        while not self.poll():
+            if not any(flight.job.after for flight in self.in_flight.values()):
+                raise SwapHazardError("wait_any came back, and nothing has landed")
 
     def quarantine(self):
         """A copy hangs, as it seems: its request goes on without it."""
         moving = [request for request in self._requests.known.values() if request.flight is not None]
         if not moving:
             return
-        request = self._draws.choice(moving)
-        flight, request.flight = request.flight, None
-        self._bed.kv.quarantine(flight.job)
-        request.resident = True
-        self._counts["quarantine"] += 1
+        self._quarantine(self._draws.choice(moving).flight)
+
+    def pass_time(self):
+        """The deadline of whatever stands still has passed."""
+        self._bed.time.sleep(DEADLINE_S + 1)
 
     def _submit(self, request, job, begun_at):
         if job is None:
@@ -122,19 +138,23 @@ class Switches:
         try:
             self.futures.append(self._bed.swaps.submit(job))
         except RuntimeError as error:
-            if not self._may_fail(flight):
+            if not self._may_fail(flight) and not self._bed.setup.hanging:
                 raise SwapHazardError(f"{flight} was refused while its thread lives") from error
-            self._end(flight, error)
+            self._conclude(flight, error)
             return
         self._pace.take(flight)
 
     def _end(self, flight, error):
         """The copy is over, one way or the other."""
-        job = self.in_flight.pop(flight.job.job_id, flight).job
         if error is None and flight.fate is not Fate.WELL:
             raise SwapHazardError(f"{flight} landed, and its copy had raised")
-        if error is not None and not self._may_fail(flight):
+        if error is not None and not self._may_fail(flight) and not isinstance(error, CopyHungError):
             raise SwapHazardError(f"{flight} failed, and its copy had not") from error
+        self._conclude(flight, error)
+
+    def _conclude(self, flight, error):
+        job = flight.job
+        self.in_flight.pop(job.job_id, None)
         if error is None:
             self._bed.expect_arrival(flight, f"{flight} landed")
             self._bed.kv.land(job)
@@ -149,6 +169,19 @@ class Switches:
         if error is not None and self._draws.random() < 0.5:
             self._requests.drop(request)
         self._requests.expect_kv(request, f"{flight} ended")
+
+    def _give_up(self, flight):
+        """Its copy is taken to hang."""
+        self.hanging[flight.job.job_id] = flight
+        self._counts["hang"] += 1
+        self._quarantine(flight)
+
+    def _quarantine(self, flight):
+        self._bed.kv.quarantine(flight.job)
+        request = self._requests.known.get(flight.job.request_id)
+        if request is not None and request.flight is flight:
+            request.flight, request.resident = None, True
+        self._counts["quarantine"] += 1
 
     def _worth_it(self, num_blocks):
         """Most switches that copy nothing are left out."""
@@ -166,3 +199,7 @@ class Switches:
         """Its copy raises, or its thread is dead by then."""
         direction = flight.job.direction
         return flight.fate is not Fate.WELL or flight.number >= self._deadly.get(direction, flight.number + 1)
+
+    def _comes_after_others(self, flight):
+        """It is reported after them."""
+        return any(job.job_id in self.in_flight or job.job_id in self.hanging for job in flight.job.after)

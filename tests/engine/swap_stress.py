@@ -21,7 +21,9 @@ from tests.engine.stress_pace import Pace
 from tests.engine.stress_requests import Requests
 from tests.engine.stress_switches import Switches
 
-__all__ = ["Stress", "stress"]
+__all__ = ["STEPS", "Stress", "stress"]
+
+STEPS = ("submit", "land", "abort", "cancel")
 
 
 class Stress:
@@ -43,12 +45,12 @@ class Stress:
         self.requests = Requests(bed, draws, self.counts)
         self.switches = Switches(bed, self.requests, pace, draws, self.counts)
         self._draws = draws
-        weights = _weights(self.requests, self.switches, pace, lazy=bed.setup.lazy)
+        weights = _weights(self.requests, self.switches, pace, lazy=bed.setup.lazy, hanging=bed.setup.hanging)
         self._acts, self._cum_weights = [*weights], [*itertools.accumulate(weights.values())]
 
     @property
     def num_steps(self):
-        return self.counts["submit"] + self.counts["land"] + self.counts["abort"] + self.counts["cancel"]
+        return sum([self.counts[step] for step in STEPS])
 
     def run(self, num_steps):
         """Do this many more submits, landings, aborts and cancellations, in any mix."""
@@ -71,6 +73,9 @@ class Stress:
         self.bed.copies.open_all()
         while self.switches.in_flight:
             self.switches.wait_any()
+        if self.switches.hanging:
+            self.bed.close()
+            self.switches.poll()
         self.bed.check_all_free()
         self.bed.close()
         if not all(future.done() for future in self.switches.futures):
@@ -98,7 +103,7 @@ def stress(seed, num_steps, *, lazy, steps_a_bed=1000):
     return total
 
 
-def _weights(requests, switches, pace, *, lazy):
+def _weights(requests, switches, pace, *, lazy, hanging):
     """act |-> how often it is drawn, relative to the others."""
     weights = {
         requests.compute: 16,
@@ -118,4 +123,6 @@ def _weights(requests, switches, pace, *, lazy):
         switches.quarantine: 0.2,
         pace.let_start: 3,
     }
+    if hanging:
+        weights[switches.pass_time] = 0.2
     return {**weights, pace.let_end: 6, pace.go_on: 12} if lazy else weights
