@@ -99,7 +99,8 @@ class Switches:
             self._bed.expect_arrival(flight, f"{flight} was waited for")
             if self._draws.random() < 0.5:
                 self._bed.finish_compute()
-        if flight.job not in self.poll() and not self._comes_after_others(flight):
+        must_have_landed = not self._comes_after_others(flight)
+        if flight.job not in self.poll() and must_have_landed:
             self._bed.finish_compute()
             found = self._bed.hazards.first or "what he should"
             raise SwapHazardError(f"{flight} was waited for, and has not landed; a reader finds {found}")

@@ -124,5 +124,5 @@ def _weights(requests, switches, pace, *, lazy, hanging):
         pace.let_start: 3,
     }
     if hanging:
-        weights[switches.pass_time] = 0.2
+        weights[switches.pass_time] = 0.5
     return {**weights, pace.let_end: 6, pace.go_on: 12} if lazy else weights
