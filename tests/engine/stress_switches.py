@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from fastswitch.engine.flight import CopyHungError
 from fastswitch.engine.swap import DEADLINE_S
 from fastswitch.memory import OutOfBlocksError, SwapDirection
@@ -109,9 +111,11 @@ class Switches:
         if not self.in_flight:
             return
         self._pace.let_all()
+        until = time.monotonic() + PATIENCE_S
         self._bed.swaps.wait_any(PATIENCE_S)
         while not self.poll():
-            if not any(flight.job.after for flight in self.in_flight.values()):
+            withheld = any(flight.job.after for flight in self.in_flight.values())  # it ended before those
+            if not withheld or time.monotonic() > until:
                 raise SwapHazardError("wait_any came back, and nothing has landed")
 
     def quarantine(self):
