@@ -6,8 +6,7 @@ The first two are a copier's, written as copy streams that do one thing in the w
 from __future__ import annotations
 
 from fastswitch.engine import SwapCoordinator
-from fastswitch.memory import KVCacheManager, SwapDirection
-from fastswitch.memory.job_book import JobBook
+from fastswitch.memory import KVCacheManager
 
 __all__ = [
     "copy_before_those_it_comes_after",
@@ -83,21 +82,16 @@ class _FreesAtSubmit(KVCacheManager):
         return job
 
 
-class _ShortJobBook(JobBook):
+class _CopiesOneBlockLess(KVCacheManager):
     """Leaves the last block out of an increment."""
 
-    def lacking(self, segment, direction):
-        blocks = super().lacking(segment, direction)
-        is_increment = direction is SwapDirection.SWAP_OUT and blocks.start > 0
-        return blocks[:-1] if is_increment and len(blocks) > 1 else blocks
-
-
-class _CopiesOneBlockLess(KVCacheManager):
-    """A manager with that book."""
-
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        self._jobs = _ShortJobBook(self.device, self.host)
+    def begin_swap_out(self, request_id):
+        job = super().begin_swap_out(request_id)
+        if job is not None and job.num_blocks > 1 and any(entry.start_token for entry in job.ranges):
+            runs = job.runs.copy()
+            runs[-1, 2] -= 1
+            object.__setattr__(job, "runs", runs[runs[:, 2] > 0])
+        return job
 
 
 def event_before_copy(*pools, streams, **options):
