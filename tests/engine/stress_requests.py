@@ -138,6 +138,12 @@ class Requests:
         self._kv.drop(request.request_id)
         request.resident = True
 
+    def drop_one(self):
+        """Also one that is being copied ahead."""
+        request = self.pick(resident=self._draws.random() < 0.5)
+        if request is not None:
+            self.drop(request)
+
     def expect_kv(self, request, when):
         self._bed.expect_kv(request.request_id, request.stamps, when)
 

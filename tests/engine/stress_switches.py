@@ -44,7 +44,7 @@ class Switches:
 
     def swap_out(self):
         request = self._requests.pick(resident=True)
-        if request is None or not self._worth_it(self._bed.kv.dirty_blocks(request.request_id)):
+        if not self._is_free(request) or not self._worth_it(self._bed.kv.dirty_blocks(request.request_id)):
             return
         begun_at = next(self._bed.clock)
         try:
@@ -57,7 +57,7 @@ class Switches:
 
     def swap_in(self):
         request = self._requests.pick(resident=False)
-        if request is None or not self._worth_it(self._bed.kv.missing_blocks(request.request_id)):
+        if not self._is_free(request) or not self._worth_it(self._bed.kv.missing_blocks(request.request_id)):
             return
         if any(job.direction is SwapDirection.SWAP_IN for job in self._bed.kv.jobs(request.request_id)):
             return  # of what it shares: begin again when that has ended
@@ -71,6 +71,22 @@ class Switches:
         if job is not None and job.after:
             self._counts["early"] += 1
         self._submit(request, job, begun_at)
+
+    def write_back(self):
+        """Ahead of an eviction: the request may go on."""
+        request = self._requests.pick(resident=True)
+        if self._is_free(request):
+            begun_at = next(self._bed.clock)
+            job = self._bed.kv.begin_write_back(request.request_id, self._draws.randint(1, 8))
+            self._submit(request, job, begun_at)
+
+    def prefetch(self):
+        """Ahead of a return: the request stays away."""
+        request = self._requests.pick(resident=False)
+        if self._is_free(request):
+            begun_at = next(self._bed.clock)
+            job = self._bed.kv.begin_prefetch(request.request_id, self._draws.randint(1, 8))
+            self._submit(request, job, begun_at)
 
     def poll(self):
         """What has ended becomes true."""
@@ -134,9 +150,11 @@ class Switches:
             self._requests.expect_kv(request, f"request {request.request_id} needs no copy")
             return
         arrivals = self._bed.arrivals(request.request_id, request.stamps, job)
-        request.flight = flight = Flight(
-            job, self._pace.num_taken[job.direction], self._draw_fate(job), begun_at, arrivals
-        )
+        flight = Flight(job, self._pace.num_taken[job.direction], self._draw_fate(job), begun_at, arrivals)
+        if job.ahead:
+            self._counts["ahead"] += 1
+        else:
+            request.flight = flight
         self.in_flight[job.job_id] = flight
         self._bed.copies.expect(flight)
         self._counts["submit"] += 1
@@ -167,11 +185,12 @@ class Switches:
             self._bed.kv.abort(job)
         self._counts["land" if error is None else "abort"] += 1
         request = self._requests.known.get(job.request_id)
-        if request is None or request.flight is not flight:
+        if request is None or (request.flight is not flight and not job.ahead):
             return
-        request.flight = None
-        request.resident = self._bed.kv.is_resident(request.request_id)
-        if error is not None and self._draws.random() < 0.5:
+        if not job.ahead:
+            request.flight = None
+            request.resident = self._bed.kv.is_resident(request.request_id)
+        if error is not None and request.flight is None and self._draws.random() < 0.5:
             self._requests.drop(request)
         self._requests.expect_kv(request, f"{flight} ended")
 
@@ -184,9 +203,15 @@ class Switches:
     def _quarantine(self, flight):
         self._bed.kv.quarantine(flight.job)
         request = self._requests.known.get(flight.job.request_id)
-        if request is not None and request.flight is flight:
+        if request is not None and (request.flight is flight or flight.job.ahead):
             request.flight, request.resident = None, True
         self._counts["quarantine"] += 1
+
+    def _is_free(self, request):
+        """There is one, and nothing is copied ahead for it."""
+        return request is not None and not any(
+            job.ahead and job.request_id == request.request_id for job in self._bed.kv.jobs(request.request_id)
+        )
 
     def _worth_it(self, num_blocks):
         """Most switches that copy nothing are left out."""
