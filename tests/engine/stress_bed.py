@@ -36,7 +36,7 @@ class Setup:
     deadly: bool = False  # one copy ends its thread
     early: bool = False  # swap-ins may take blocks that swap-outs still read
     hanging: bool = False  # copies that stand still may be taken to hang
-    check_every: int = 128  # acts between two looks at the whole
+    check_every: int = 256  # acts between two looks at the whole
 
     @classmethod
     def drawn(cls, draws, *, lazy):

