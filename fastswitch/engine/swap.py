@@ -123,7 +123,7 @@ class SwapCoordinator:
         over = []
         for job_id, flight in list(self._flights.items()):
             report = self._report_if_over(flight)
-            if report is not None and not any(other.submission.job.job_id in self._flights for other in flight.after):
+            if report is not None and (report.error is not None or not self._has_some_before(flight)):
                 del self._flights[job_id]
                 over.append(report)
         return [*over, *self._newly_hung(), *self._back()]
@@ -198,6 +198,11 @@ class SwapCoordinator:
             self._streams.compute.wait(done)
             flight.fenced = True
             self._fenced.append(flight)
+
+    def _has_some_before(self, flight: Flight) -> bool:
+        """Whether a job that it comes after was not reported as over yet."""
+        open_jobs = (other.submission.job.job_id in self._flights or other in self._hung for other in flight.after)
+        return any(open_jobs)
 
     def _report_if_over(self, flight: Flight, *, fenced: bool = True) -> SwapReport | None:
         """The flight's report if the caller may go on; with ``fenced`` False, if its copies are over indeed."""

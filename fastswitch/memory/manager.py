@@ -542,10 +542,12 @@ class KVCacheManager:
             return
         for segment in segments:
             segment.quarantined = True
-        holder.job = None
-        holder.resident = True
-        for reader in dict.fromkeys(reader for segment in segments for reader in segment.holders):
-            if reader is holder or not reader.resident:
+        readers = dict.fromkeys(reader for segment in segments for reader in segment.holders)
+        if holder.job is job or (holder.job is None and holder in readers):  # else it has gone on without what is moved
+            holder.job = None
+            holder.resident = True
+        for reader in readers:
+            if (reader is holder and holder.job is None) or not reader.resident:
                 self._sharing.forget(reader)
 
     def hand_over(self) -> None:

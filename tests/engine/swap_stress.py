@@ -125,6 +125,7 @@ def _weights(requests, switches, pace, *, lazy, hanging):
         switches.quarantine: 0.2,
         pace.let_start: 3,
     }
-    # Not both yet: when a copy ahead hangs whose request was dropped meanwhile, the request's next copy is forgotten.
-    weights.update({switches.pass_time: 0.5} if hanging else {requests.drop_one: 0.5})
+    weights[requests.drop_one] = 0.5
+    if hanging:
+        weights[switches.pass_time] = 0.5
     return {**weights, pace.let_end: 6, pace.go_on: 12} if lazy else weights
