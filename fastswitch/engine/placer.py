@@ -124,7 +124,8 @@ class Placer:
 
     def _hold_suspended_off(self) -> None:
         for request in self._conversations.suspended:
-            if request.state in (RequestState.RUNNING, RequestState.IDLE) and request.device_blocks:
+            resident = request.state in (RequestState.RUNNING, RequestState.IDLE) and request.device_blocks
+            if resident and not request.pinned:  # else when that copy has landed
                 self._switcher.evict(request, EvictionWay.SWAP_OUT)
 
     def _grow_one(self, request: Request) -> bool:

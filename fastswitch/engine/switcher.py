@@ -37,7 +37,7 @@ class Switcher:
         self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
-        self._ahead: dict[int, Request] = {}  # likewise, of copies that were begun ahead
+        self._ahead: dict[SwapJob, Request] = {}  # likewise, of copies that were begun ahead
         self._hanging: set[int] = set()  # job_ids of copies that were given up
         self._built_on_sand: set[int] = set()  # job_ids of copies of what is not right
         self._unobserved: list[SwapReport] = []  # landed; their copies may still be under way on a device
@@ -94,6 +94,7 @@ class Switcher:
         if self.recorder is not None:
             self.recorder.evicted(request, DROPPED)
         self.kv.drop(request.request_id)
+        request.ahead = None
         request.protected = False
         request.left_device = True
         request.state = RequestState.WAITING if request.turn is not None else RequestState.IDLE
@@ -157,7 +158,7 @@ class Switcher:
         if job is None:
             return 0
         request.ahead = job
-        self._ahead[job.job_id] = request
+        self._ahead[job] = request
         self._submit(request, job, 0)
         return job.num_blocks
 
@@ -188,8 +189,8 @@ class Switcher:
     def _queued(self, direction: SwapDirection) -> int:
         """Blocks that the direction's thread has to copy yet, as far as its landings are known."""
         needed = (request.job for request in self._in_flight.values())
-        jobs = (*needed, *(request.ahead for request in self._ahead.values()))
-        return sum(job.num_blocks for job in jobs if job is not None and job.direction is direction)
+        jobs = (job for job in (*needed, *self._ahead) if job is not None)
+        return sum(job.num_blocks for job in jobs if job.direction is direction)
 
     def _landed(self, report: SwapReport) -> None:
         job = report.job
@@ -202,10 +203,11 @@ class Switcher:
             self.recorder.landed(report)
         self._end(report)
         if job.ahead:
-            request = self._ahead.pop(job.job_id)
-            request.ahead = None
-            if report.hangs and request.state is not RequestState.FINISHED:
-                self.drop(request)
+            request = self._ahead.pop(job)
+            if request.ahead is job:  # else it was dropped meanwhile, and has gone on without
+                request.ahead = None
+                if report.hangs and request.state is not RequestState.FINISHED:
+                    self.drop(request)
             return
         request = self._in_flight.pop(job.job_id)
         request.job = None

@@ -185,6 +185,36 @@ def test_a_job_after_one_that_hangs_fails_and_its_own_way_stays_open(hanging, ga
     assert 3 not in gated.served
 
 
+def test_a_job_behind_one_that_hangs_and_is_back_is_reported_after_it():
+    """Both are enqueued, so the second one is over as soon as the first is; and the first one was reported as hung."""
+    streams, clock = LazyStreams(), FakeClock()
+    with SwapCoordinator(
+        *make_pools(), transfer=lazy_transfer, streams=streams, clock=clock, deadline_s=DEADLINE_S
+    ) as swaps:
+        streams.host_may_wait.clear()
+        first = make_job(0, OUT)
+        second = make_job(1, IN, [(3, 0, 1)], after=(first,))
+        swaps.submit(first)
+        take_up(swaps)
+        clock.sleep(DEADLINE_S - 1)
+        swaps.submit(second)
+        take_up(swaps)
+        clock.sleep(2)
+        assert [(report.job, report.hangs) for report in swaps.landed()] == [(first, True)]
+        streams.swap_out.finish()
+        streams.swap_in.finish()
+        assert swaps.landed() == []  # the first one's thread has not noticed yet
+        streams.host_may_wait.set()
+        assert end_of(swaps, 0).hangs
+        assert end_of(swaps, 1).error is None
+
+
+def take_up(swaps):
+    """Let both threads enqueue what they were given."""
+    for flight in swaps._flights.values():
+        assert flight.known.wait(PATIENCE_S)
+
+
 def test_a_job_after_one_that_failed_goes_on(gated):
     device, host = make_pools()
     gated.hold(0)

@@ -403,3 +403,26 @@ class TestErrors:
             other.submit(compute, kv, "a", 5).result()
             with self.raises(AssertionError, WRONG_THREAD):
                 kv.begin_swap_out("a")
+
+
+def test_a_copy_ahead_that_hangs_leaves_alone_who_has_gone_on_without_it():
+    """Its request was dropped and computed anew; what that has, and what is copied of it now, is nobody else's."""
+    kv = KVCacheManager(BlockGroupAllocator(8), BlockGroupAllocator(16), block_size=2)
+    kv.add("a")
+    kv.grow("a", 8)
+    kv.commit("a", 8)
+    ahead = kv.begin_write_back("a", 4)
+    kv.drop("a")
+    kv.grow("a", 4)
+    kv.commit("a", 4)
+    out = kv.begin_swap_out("a")
+    kv.quarantine(ahead)
+    kv.check_invariants()
+    assert not kv.is_resident("a")
+    assert kv.jobs("a") == (out,)
+    kv.land(out)
+    assert kv.host_valid_len("a") == 4
+    kv.abort(ahead)
+    kv.release("a")
+    kv.check_invariants()
+    assert (kv.num_free, kv.num_host_free) == (8, 16)
