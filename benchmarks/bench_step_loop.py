@@ -68,6 +68,9 @@ class AtOnce:
         landed, self._landed = self._landed, []
         return landed
 
+    def lost(self) -> list[SwapReport]:
+        return []
+
     def wait(self, jobs: Iterable[SwapJob]) -> None:
         pass
 
