@@ -179,9 +179,10 @@ class Experiment:
 
 
 def _held(engine: Engine) -> dict[str, int]:
-    """Blocks held on each tier."""
-    tiers = {"device": engine.kv.device, "host": engine.kv.host}
-    return {name: tier.allocator.num_blocks - tier.num_free for name, tier in tiers.items()}
+    """Blocks held on each tier, but for those that a copy which hangs may still write."""
+    now = engine.kv.statistics()
+    tiers = {"device": now.device, "host": now.host}
+    return {name: tier.pool.num_blocks - tier.pool.num_free - tier.quarantined for name, tier in tiers.items()}
 
 
 def _speedups(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
