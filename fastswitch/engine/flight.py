@@ -30,7 +30,6 @@ class Flight:
         future: gets the report, or the exception, exactly once.
         known: set when the copies are enqueued, or will never be.
         report: None until ``known`` is set; stays None for a job that hangs before its copies are enqueued.
-        begun: its thread has taken it up.
         fenced: the caller's later work waits for its copies.
         hung: it was given up.
         returned: its thread is done with it, be it that it had been given up.
@@ -43,7 +42,6 @@ class Flight:
         self.future.set_running_or_notify_cancel()  # a copy cannot be called off, so nobody cancels its future
         self.known = threading.Event()
         self.report: SwapReport | None = None
-        self.begun = False
         self.fenced = False
         self.hung = False
         self.returned = False

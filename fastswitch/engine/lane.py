@@ -119,7 +119,7 @@ class Lane(threading.Thread):
 
     def _serve(self, flight: Flight) -> None:
         with self._lock:
-            self._serving, flight.begun = flight, True
+            self._serving = flight
         try:
             turn_s = self._clock.now()
             self._let_others_go_first(flight)

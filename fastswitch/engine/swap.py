@@ -135,7 +135,7 @@ class SwapCoordinator:
         """
         failed, left = [], []
         for flight in self._fenced:
-            report = self._report_if_over(flight, fenced=False)
+            report = flight.report if flight.returned else self._report_if_over(flight, fenced=False)
             if report is None:
                 left.append(flight)
             elif report.error is not None:
@@ -151,9 +151,10 @@ class SwapCoordinator:
         """
         start = self._clock.now()
         flights = [self._flights[job.job_id] for job in jobs if job.job_id in self._flights]
-        known = [flight for flight in flights if flight.known.wait(self._deadline_s) and not flight.hung]
+        for flight in flights:
+            flight.known.wait(max(0.0, start + self._deadline_s - self._clock.now()))
         self._waited_s += self._clock.now() - start
-        for flight in known:
+        for flight in [each for each in flights if each.known.is_set() and not each.hung]:
             before = self._streams.compute.record()
             self._fence(flight)
             self._fences.append((before, self._streams.compute.record()))
