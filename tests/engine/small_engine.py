@@ -26,6 +26,7 @@ def make_engine(
     clock=None,
     adaptive=None,
     max_context=512,
+    copies_ahead=False,
 ):
     """An engine with poisoned pools; ``frequency`` None keeps the levels that are submitted."""
     device_pool, host_pool = stamp_pools(device_blocks, host_blocks, block_size, order)
@@ -37,7 +38,8 @@ def make_engine(
     device.spare(kv.still_read)
     ranker = PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
     scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor or SwapOut(), TokenAccountant())
-    engine = Engine(executor, scheduler, kv, swaps(device_pool, host_pool), clock=clock, adaptive=adaptive)
+    swaps = swaps(device_pool, host_pool)
+    engine = Engine(executor, scheduler, kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead)
     engine.accountant = scheduler.accountant
     engine.executor = executor
     return engine
