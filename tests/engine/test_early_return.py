@@ -10,6 +10,7 @@ from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.memory import SwapDirection
 from fastswitch.sched import RequestState
+from tests.engine import small_engine
 from tests.engine.simulator.test_worked_by_hand import ASYNCHRONOUS, ask, steps
 from tests.engine.simulator.test_worked_by_hand import finish as finish_turns
 from tests.engine.simulator.test_worked_by_hand import make_engine as make_simulated
@@ -111,7 +112,8 @@ RELEASED_RETURN = pytest.mark.xfail(
 
 
 @pytest.mark.parametrize("gone", [pytest.param(RETURNS, marks=RELEASED_RETURN), LEAVES])
-def test_either_can_be_cancelled_in_the_middle(gone):
+def test_either_can_be_cancelled_in_the_middle(gone, monkeypatch):
+    monkeypatch.setattr(small_engine, "MAX_STEPS", 100)
     engine, checker, turns = exchange()
     engine.step()
     engine.cancel(gone)
