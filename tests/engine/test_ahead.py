@@ -314,19 +314,6 @@ def test_without_copies_ahead_nothing_is():
 # Prefetch
 
 
-class Levels:
-    """Chosen ones: update |-> level of each conversation."""
-
-    def __init__(self, *updates):
-        self._updates = updates
-
-    def level(self, conversation_index, update_index):
-        return self._updates[min(update_index, len(self._updates) - 1)][conversation_index]
-
-    def levels(self, conversation_indices, update_index):
-        return [self.level(conversation, update_index) for conversation in conversation_indices]
-
-
 def outside(driven, *asked, idle=False):
     """Conversations 0, 1, ... that have one token and are on the host alone; asked with (tokens, level).
 

@@ -260,6 +260,7 @@ def test_walk_with_copies_that_fail(swaps_class, host_blocks, seed):
         swaps=unreliable(swaps_class, seed, deadly_copy),
         frequency=1.0,
         adaptive=AdaptiveSwap() if seed == 1 else None,
+        copies_ahead=seed >= 2,
     )
     try:
         walk(engine, random.Random(seed))
@@ -278,6 +279,7 @@ def test_walk_with_copies_that_stay_in_flight(seed):
         allocator=draws.choice([BlockGroupAllocator, PagedAllocator]),
         order=draws.choice(["block_major", "layer_major"]),
         frequency=draws.choice([0.3, 1.0]),
+        copies_ahead=bool(seed // 2 % 2),
     )
 
     def end_a_copy():
