@@ -93,9 +93,8 @@ class Placer:
         """Let those come whose copies go behind the ones that vacate their room; after everybody else has theirs."""
         early, self._early = self._early, ()
         for request_id in early:
-            self._switcher.bring_in(self._conversations.request(request_id), early=True)
-        if early:
-            self._conversations.changed = True
+            if self._switcher.bring_in(self._conversations.request(request_id), early=True):
+                self._conversations.changed = True
 
     def _is_stale(self) -> bool:
         """Whether another placement could decide otherwise than the last one."""

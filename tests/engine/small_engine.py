@@ -27,6 +27,7 @@ def make_engine(
     adaptive=None,
     max_context=512,
     max_switches=64,
+    copies_ahead=False,
 ):
     """An engine with poisoned pools; ``frequency`` None keeps the levels that are submitted."""
     device_pool, host_pool = stamp_pools(device_blocks, host_blocks, block_size, order)
@@ -39,7 +40,8 @@ def make_engine(
     ranker = PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
     roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), TokenAccountant()
     scheduler = Scheduler(*roles, max_switches=max_switches)
-    engine = Engine(executor, scheduler, kv, swaps(device_pool, host_pool), clock=clock, adaptive=adaptive)
+    swaps = swaps(device_pool, host_pool)
+    engine = Engine(executor, scheduler, kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead)
     engine.accountant = scheduler.accountant
     engine.executor = executor
     return engine

@@ -151,8 +151,9 @@ class EngineMachine(RuleBasedStateMachine):
         budget=st.sampled_from([2, 8192]),
         frequency=st.sampled_from([1.0, 0.5, None]),
         adaptive=st.booleans(),
+        copies_ahead=st.booleans(),
     )
-    def start(self, data, allocator, order, host_blocks, reuse, evictor, budget, frequency, adaptive):
+    def start(self, data, allocator, order, host_blocks, reuse, evictor, budget, frequency, adaptive, copies_ahead):
         self.engine = make_engine(
             device_blocks=DEVICE_BLOCKS,
             block_size=BLOCK_SIZE,
@@ -164,6 +165,7 @@ class EngineMachine(RuleBasedStateMachine):
             packer=PrefillFirst(budget if evictor is SwapOut and host_blocks == 64 else 8192),
             frequency=frequency,
             adaptive=AdaptiveSwap() if adaptive else None,
+            copies_ahead=copies_ahead,
         )
         self.caller = Caller(self.engine, lambda low, high: data.draw(st.integers(low, high)))
 
@@ -260,6 +262,7 @@ def test_walk_with_copies_that_fail(swaps_class, host_blocks, seed):
         swaps=unreliable(swaps_class, seed, deadly_copy),
         frequency=1.0,
         adaptive=AdaptiveSwap() if seed == 1 else None,
+        copies_ahead=seed >= 2,
     )
     try:
         walk(engine, random.Random(seed))
@@ -278,6 +281,7 @@ def test_walk_with_copies_that_stay_in_flight(seed):
         allocator=draws.choice([BlockGroupAllocator, PagedAllocator]),
         order=draws.choice(["block_major", "layer_major"]),
         frequency=draws.choice([0.3, 1.0]),
+        copies_ahead=bool(seed // 2 % 2),
     )
 
     def end_a_copy():

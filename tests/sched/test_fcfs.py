@@ -25,3 +25,7 @@ def test_who_came_first_takes_its_room_back():
 
 def test_has_no_levels():
     assert FCFS().new_levels(REQUESTS, 25) == {}
+
+
+def test_forecasts_nothing_since_nothing_changes():
+    assert FCFS().forecast(REQUESTS, 25) is None

@@ -235,6 +235,93 @@ class TestRule6:
         assert (placement.evictions, placement.admissions) == ((Eviction(1, AGAIN),), (0,))
 
 
+class TestRule7:
+    """Who returns with something to copy need not wait until a victim's copy has landed: its own may come after it."""
+
+    def test_whose_room_is_being_vacated_comes_early(self):
+        placement = place([swapped(0, 4, missing_blocks=4)], pools(free=1, vacating=3))
+        assert (placement.early, placement.swap_ins, placement.passed_over) == ((0,), (), ())
+        assert (placement.unplaced, placement.leaves_waiting) == ((), False)
+
+    def test_so_does_whose_victims_are_dirty(self):
+        placement = place([swapped(0, 4, missing_blocks=4), running(1, 4)], pools())
+        assert (placement.evictions, placement.early) == ((Eviction(1, OUT),), (0,))
+        assert (placement.swap_ins, placement.unplaced) == ((), ())
+
+    def test_whose_victims_are_clean_comes_as_ever(self):
+        placement = place([swapped(0, 4, missing_blocks=4), running(1, 4, dirty=0)], pools())
+        assert (placement.swap_ins, placement.early) == ((0,), ())
+
+    def test_an_admission_has_no_copy_that_could_wait_so_it_is_passed_over_itself(self):
+        placement = place([waiting(0, 4), running(1, 4)], pools())
+        assert (placement.early, placement.passed_over) == ((), (0,))
+
+    def test_nor_has_a_return_with_nothing_to_copy(self):
+        placement = place([swapped(0, 1, device_blocks=3), running(1, 4)], pools(clean=3))
+        assert (evicted(placement), placement.early, placement.passed_over) == ([1], (), (0,))
+
+    def test_nor_has_one_whose_own_copy_out_is_under_way(self):
+        placement = place([swapping_out(0, 1, device_blocks=3)], pools(free=1, vacating=3))
+        assert (placement.early, placement.passed_over) == ((), (0,))
+
+    def test_a_lower_rank_is_given_no_early_room_that_was_promised_to_a_higher_one(self):
+        vacated = [swapped(0, 3, missing_blocks=3), swapped(1, 2, missing_blocks=2)]
+        placement = place(vacated, pools(vacating=4))
+        assert (placement.early, placement.unplaced) == ((0,), (1,))
+        placement = place(vacated, pools(vacating=5))
+        assert (placement.early, placement.unplaced) == ((0, 1), ())
+
+    def test_nor_what_an_admission_of_a_higher_rank_waits_for(self):
+        placement = place([waiting(0, 3), swapped(1, 2, missing_blocks=2)], pools(vacating=4))
+        assert (placement.early, placement.unplaced) == ((), (0, 1))
+        placement = place([waiting(0, 3), swapped(1, 2, missing_blocks=2)], pools(vacating=5))
+        assert (placement.early, placement.unplaced) == ((1,), (0,))
+
+    def test_nor_free_room_that_one_who_comes_early_was_promised(self):
+        placement = place([swapped(0, 4, missing_blocks=4), waiting(1, 1)], pools(free=2, vacating=2))
+        assert (placement.early, placement.admissions, placement.unplaced) == ((0,), (), (1,))
+
+    def test_best_first(self):
+        requests = [running(3, 6), *(swapped(i, 2, missing_blocks=2) for i in (2, 0, 1))]
+        placement = place(requests, pools(free=1))
+        assert (evicted(placement), placement.early) == ([3], (0, 1, 2))
+
+    def test_it_takes_the_links_time_like_any_other_return(self):
+        requests = [swapped(i, 2, missing_blocks=2) for i in (0, 1)]
+        placement = place(requests, pools(vacating=4, copy_in=2))
+        assert (placement.early, placement.unplaced) == ((0,), (1,))
+        assert place(requests, pools(vacating=4, copy_in=0)).early == ()
+
+
+class TestPinned:
+    """Whose KV is being copied ahead neither leaves nor comes until that has landed."""
+
+    def test_it_is_no_victim(self):
+        placement = place([waiting(0, 2), running(1, 3, pinned=True)], pools())
+        assert (placement.evictions, placement.unplaced) == ((), (0,))
+        assert evicted(place([waiting(0, 2), running(1, 3), running(2, 3, pinned=True)], pools())) == [1]
+
+    def test_nor_when_it_idles(self):
+        requests = [waiting(0, 2), idle(1, 3, 0.0), idle(2, 3, 5.0, pinned=True), running(3, 2)]
+        assert evicted(place(requests, pools())) == [1]
+
+    def test_nor_when_it_cannot_grow_itself(self):
+        placement = place([running(0, 2), running(1, 2, 1, pinned=True)], pools())
+        assert (evicted(placement), placement.sitting_out) == ([], {1})
+
+    def test_it_does_not_come_and_claims_its_room_all_the_same(self):
+        coming = swapped(0, 2, device_blocks=2, missing_blocks=0, pinned=True)
+        placement = place([coming, waiting(1, 2)], pools(free=5))
+        assert (placement.swap_ins, placement.early, placement.passed_over) == ((), (), (0,))
+        assert (placement.admissions, placement.unplaced) == ((), (0, 1))  # 4 of 5 are promised
+        placement = place([coming, waiting(1, 2)], pools(free=6))
+        assert (placement.admissions, placement.unplaced) == ((1,), (0,))
+
+    def test_nor_early(self):
+        placement = place([swapped(0, 2, missing_blocks=2, pinned=True), running(1, 2)], pools())
+        assert (placement.early, placement.swap_ins, placement.passed_over) == ((), (), (0,))
+
+
 # On any requests and pools
 
 STATES = [*RequestState][:-1]  # all but FINISHED
@@ -252,6 +339,9 @@ def situations(draw):
         request = FakeRequest(request_id, state, growth, device_blocks, priority=draw(st.integers(0, 3)))
         request.dirty_blocks = draw(st.integers(0, device_blocks))
         request.protected = draw(st.integers(0, 3)) == 0
+        request.missing_blocks = draw(st.integers(0, 4)) if state is RequestState.SWAPPED else 0
+        may_be_pinned = state in (RequestState.RUNNING, RequestState.IDLE, RequestState.SWAPPED)
+        request.pinned = may_be_pinned and draw(st.integers(0, 4)) == 0
         if state is RequestState.IDLE or (holds and state is not RequestState.RUNNING and draw(st.booleans())):
             request.idle_since, request.blocks_needed = draw(st.floats(0, 9)), 0
         requests.append(request)
@@ -283,7 +373,7 @@ def decide(requests, room):
 
 def may_leave(request):
     resident = request.state in (RequestState.RUNNING, RequestState.IDLE)
-    return resident and (request.idle_since is not None or not request.protected)
+    return resident and not request.pinned and (request.idle_since is not None or not request.protected)
 
 
 @settings(max_examples=600)
@@ -303,9 +393,10 @@ def test_placement_keeps_its_rules(situation):
     assert placement.order == tuple(rank)
     assert len(gone) == len(victims)
     wanting = [r for r in ranked if r.state in (RequestState.WAITING, RequestState.SWAPPED, RequestState.SWAPPING_OUT)]
-    assert sorted(r.request_id for r in wanting) == sorted([*(r.request_id for r in started), *placement.unplaced])
+    started_ids = [r.request_id for r in started]
+    assert sorted(r.request_id for r in wanting) == sorted([*started_ids, *placement.early, *placement.unplaced])
     assert placement.leaves_waiting == bool(placement.unplaced)
-    for ids in (placement.swap_ins, placement.admissions, placement.unplaced):
+    for ids in (placement.swap_ins, placement.early, placement.admissions, placement.unplaced):
         assert all(rank[a] < rank[b] for a, b in pairwise(ids))
 
     # only who may leave leaves, idle ones first, then lowest rank first
@@ -330,9 +421,15 @@ def test_placement_keeps_its_rules(situation):
     total = room.free + room.clean + room.vacating + sum(victim.device_blocks for victim in victims)
     assert residency._now >= 0
     assert residency._soon >= 0
-    for request in started:
+    early = [by_id[r] for r in placement.early]
+    for request in (*started, *early):
         better = [r for r in ranked[: rank[request.request_id] + 1] if r.request_id not in gone]
         assert sum(map(need, better)) <= total
+
+    # early come those whose copies can be told to wait, for what nobody else was given
+    assert all(r.state is RequestState.SWAPPED and r.missing_blocks and not r.pinned for r in early)
+    assert not any(request.pinned for request in started)
+    assert sum(map(need, [*started, *grown, *early])) <= total
 
     # nobody is evicted in vain: without the last victim the claims would not be met
     if victims and victims[-1].request_id not in placement.sitting_out:
@@ -361,7 +458,8 @@ def test_the_best_ranked_starts_where_there_is_room_for_it(situation):
     _, placement, ranked, _ = decide(requests, room)
     if ranked and ranked[0].state in (RequestState.WAITING, RequestState.SWAPPED):
         if need(ranked[0]) <= room.free + room.clean:
-            assert ranked[0].request_id not in placement.unplaced
+            assert (ranked[0].request_id in placement.unplaced) == ranked[0].pinned
+            assert ranked[0].request_id not in placement.early
             return
         most = room.free + room.clean + sum(r.device_blocks for r in requests if may_leave(r))
         assert need(ranked[0]) <= most or ranked[0].request_id in placement.unplaced

@@ -99,6 +99,75 @@ def test_all_requests_step_at_once_idle_ones_too():
     assert ranker.new_levels(requests, 25) == {}
 
 
+CROWD = [waiting(i, 1, arrival=float(i * 7 % 5)) for i in range(12)]
+
+
+def drawn(ranker, executed_iterations):
+    """Let the requests have their levels, as an engine does, and say in which order they are."""
+    levels = ranker.new_levels(CROWD, executed_iterations)
+    for request in CROWD:
+        request.priority = levels.get(request.request_id, request.priority)
+    return [request.request_id for request in ranker.order(CROWD)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_forecast_is_the_order_after_the_update_that_is_due_then(pattern, seed):
+    ranker = PriorityTrace(pattern(seed), 0.04)
+    orders = [drawn(ranker, 0)]
+    for update in range(1, 30):
+        forecast = ranker.forecast(CROWD, 25 * update)
+        assert [request.request_id for request in CROWD] == list(range(12))
+        orders.append(drawn(ranker, 25 * update))
+        assert [request.request_id for request in forecast] == orders[-1]
+    assert len({tuple(order) for order in orders}) > 10, "else any order would do"
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_there_is_no_forecast_where_no_update_is_due(pattern):
+    ranker = PriorityTrace(pattern(0), 0.04)
+    drawn(ranker, 25)
+    told = [n for n in range(25, 76) if ranker.forecast(CROWD, n) is not None]
+    assert told == list(range(50, 76)), "before 50 the order stays as it is"
+    drawn(ranker, 50)
+    assert ranker.forecast(CROWD, 51) is None
+
+
+def test_levels_that_are_the_users_have_no_forecast():
+    ranker = PriorityTrace(None, 0.04)
+    drawn(ranker, 0)
+    assert ranker.forecast(CROWD, 25) is None
+
+
+def test_a_forecast_is_of_those_who_are_asked_about_alone():
+    ranker = PriorityTrace(RandomPriorities(3), 0.04)
+    drawn(ranker, 0)
+    some = CROWD[::3]
+    forecast = ranker.forecast(some, 25)
+    assert forecast == [request for request in ranker.forecast(CROWD, 25) if request in some]
+    assert ranker.forecast([], 25) == []
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_asking_for_a_forecast_changes_nothing(pattern):
+    def levels(*, asking):
+        ranker, requests, drawn_levels = PriorityTrace(pattern(1), 0.2), [waiting(i, 1) for i in range(8)], []
+        for iteration in range(60):
+            if asking:
+                before = [(request.priority, request.request_id) for request in requests]
+                for ahead in (1, 7, 100):
+                    ranker.forecast(requests, iteration + ahead)
+                assert [(request.priority, request.request_id) for request in requests] == before
+                assert ranker.is_due(iteration) == (iteration > 0 and iteration % 5 == 0)
+            new = ranker.new_levels(requests, iteration)
+            for request_id, level in new.items():
+                requests[request_id].priority = level
+            drawn_levels.append(dict(new))
+        return drawn_levels
+
+    assert levels(asking=True) == levels(asking=False)
+
+
 def test_a_new_request_gets_the_level_of_its_time_at_once():
     ranker = PriorityTrace(RandomPriorities(4), 0.04)
     ranker.new_levels([], 60)

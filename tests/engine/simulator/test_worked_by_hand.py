@@ -25,16 +25,17 @@ ASYNCHRONOUS = RunSpec("asynchronous", "groups", "block_major", "per_block", Tru
 RECOMPUTING = RunSpec("recomputing", "paged", "block_major", None, False, False, "")
 
 
-def make_engine(run, roofline=A_SECOND, *, adaptive=None, **pools):
+def make_engine(run, roofline=A_SECOND, *, link=SECOND_A_CALL, adaptive=None, copies_ahead=False, **pools):
     """An engine that keeps the levels it is given."""
     spec = make_bed(roofline, **pools).spec
     clock = VirtualClock()
     swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
-    swaps = swaps_class(clock, LinkCosts(SECOND_A_CALL, spec.layout, run.way or "per_run"), spec.layout.block_bytes)
+    swaps = swaps_class(clock, LinkCosts(link, spec.layout, run.way or "per_run"), spec.layout.block_bytes)
     executor = RooflineExecutor(roofline, clock, max_context=1000)
     evictor = Recompute() if run.way is None else SwapOut()
     scheduler = Scheduler(PriorityTrace(None), PrefillFirst(), evictor, TokenAccountant())
-    return Engine(executor, scheduler, spec.manager(run), swaps, clock=clock, adaptive=adaptive)
+    manager = spec.manager(run)
+    return Engine(executor, scheduler, manager, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead)
 
 
 def ask(engine, num_tokens, num_new, level, conversation=None):
