@@ -97,4 +97,4 @@ class HandedOver:
         if job is None or segment.quarantined or job.direction is not SwapDirection.SWAP_OUT:
             return False
         alone = segment.num_tokens is None  # not sealed, so that nobody else can read it
-        return alone and not segment.resident and all(holder.job is job for holder in segment.holders)
+        return alone and all(holder.job is job for holder in segment.holders)  # not one of a write-back
