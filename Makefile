@@ -8,7 +8,7 @@ ifneq ($(filter gpu,$(MAKECMDGOALS)),)
 GPU_PYTHON ?= $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python)
 endif
 OUT ?= out
-PARTS := tests/kernels tests/memory tests/sched
+PARTS := tests/kernels tests/memory tests/sched tests/engine/simulator
 
 .PHONY: demo test test-parts test-engine long check bench gpu format clean
 

@@ -9,9 +9,9 @@ Ours; the paper has neither.
 
 Who is about to come and to go is what the ranker knows of the next iteration (`Ranker.forecast`), else the order now.
 
-Nobody who is needed waits for it: a copy is begun only where the direction has nothing under way, no larger than what
-the link carries during an iteration, into blocks that nobody holds. A request that is being copied ahead neither leaves
-nor comes until that has landed, which is an iteration.
+What it may cost those who need the link or the room is bounded by about an iteration: a copy is begun only where the
+direction has nothing under way, no larger than what the link carries during one, into blocks that nobody holds; and a
+request that is being copied ahead neither leaves nor comes until that has landed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastswitch.sched import Ranker, RequestState
 __all__ = ["CopyAhead"]
 
 LEAST_BLOCKS = 8  # of a request that goes on growing: a job has its price too
-FIRST_BLOCKS = 16  # of the first copies, before it is known what the link carries
+FIRST_BLOCKS = 16  # where it is not known what the link carries: at first, or because the engine has no rule
 MOST_LOOKED_AT = 32  # of those who wait outside
 
 
@@ -66,6 +66,8 @@ class CopyAhead:
             self._write_back(coming)
 
     def _forecast(self, executed_iterations: int) -> list[Request] | None:
+        if not self._ranker.is_due(executed_iterations):
+            return None
         active = [request for request in self._conversations.candidates() if request.turn is not None]
         order = self._ranker.forecast(active, executed_iterations)
         return None if order is None else self._conversations.of(request.request_id for request in order)
@@ -109,7 +111,7 @@ class CopyAhead:
 
     def _next_outside(self) -> Iterable[Request]:
         """Those who wait for room, best first; where nobody does, evicted idle conversations, the latest first."""
-        waiting = self._conversations.of(islice(self._placer.placement.unplaced, MOST_LOOKED_AT))
+        waiting = self._conversations.of(islice(self._placer.placement.iter_unplaced(), MOST_LOOKED_AT))
         return waiting or self._conversations.of(islice(self._placer.idle_outside(), MOST_LOOKED_AT))
 
     def _will_fit(self, coming: Sequence[Request]) -> Iterator[Request]:

@@ -65,9 +65,10 @@ class Flight:
                     self.future.set_exception(report.error)
 
     def give_up(self, error: CopyHungError) -> None:
-        """It hangs: whoever waits for it waits no longer."""
+        """It hangs: whoever waits for it waits no longer. Nothing if it is over by now."""
         with self._lock:
+            if self.future.done():
+                return
             self.hung = True
             self.known.set()
-            if not self.future.done():
-                self.future.set_exception(error)
+            self.future.set_exception(error)

@@ -1,11 +1,13 @@
 """The thread of one direction: enqueues jobs in order, and tells their futures when they are over.
 
-Ours. It runs ahead of the copies: the next job is enqueued while the one before is still being copied, so that a device
-never waits for this thread. Jobs that come after one of the other direction are enqueued when that one is.
+Ours. It runs ahead of the copies: a job is enqueued while those before it are still being copied, so that a device does
+not wait for this thread, nor the caller for more than that. What is enqueued is asked after now and then. A job that
+comes after one of the other direction is enqueued when that one is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -18,6 +20,8 @@ from fastswitch.engine.streams import Stream
 from fastswitch.engine.swaps import SwapReport
 
 __all__ = ["Lane"]
+
+POLL_S = 2e-4  # between two looks at the oldest copy, while there is nothing to enqueue
 
 
 class Lane(threading.Thread):
@@ -60,14 +64,15 @@ class Lane(threading.Thread):
         """End when everything submitted so far is over."""
         self._queue.put(None)
 
-    def busy_s(self, now: float) -> float:
-        """Seconds since the oldest copy that is not over was the next to be made; 0 while there is none."""
+    def give_up_if_late(self, deadline_s: float) -> None:
+        """Give up what it has been busy with for longer than that, and fail what is queued behind, untouched."""
         since = self._busy_since
-        return 0.0 if since is None else now - since
-
-    def give_up(self, error: CopyHungError) -> None:
-        """What it is busy with hangs: that is given up, and what is queued behind fails untouched."""
+        if since is None or self._clock.now() - since <= deadline_s:
+            return
+        error = CopyHungError(f"a copy of {self.name} has not come back within {deadline_s:g} s")
         with self._lock:
+            if self._busy_since != since:  # it has just come back, and another one's time has begun
+                return
             queued = self._take_queued()
             self._hanging = tuple(self._begun())
         for flight in self._hanging:
@@ -103,18 +108,18 @@ class Lane(threading.Thread):
 
     def _take_queued(self) -> list[Flight]:
         queued = []
-        while not self._queue.empty():
-            flight = self._queue.get()
-            if flight is None:
-                self._queue.put(None)  # to end was asked for after all that is queued
-                break
-            queued.append(flight)
+        with contextlib.suppress(queue.Empty):  # the thread may take the last one meanwhile
+            while (flight := self._queue.get_nowait()) is not None:
+                queued.append(flight)
+            self._queue.put(None)  # to end was asked for after all that is queued
         return queued
 
     def _next(self) -> Flight | None:
-        """The next flight to serve; while there is none, what is enqueued is settled."""
-        while self._open and self._queue.empty():
-            self._settle_oldest()
+        """The next flight to serve; while there is none, what is over is settled."""
+        while self._open:
+            self._settle_done()
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=POLL_S if self._open else None)
         return self._queue.get()
 
     def _serve(self, flight: Flight) -> None:
@@ -124,8 +129,8 @@ class Lane(threading.Thread):
             turn_s = self._clock.now()
             self._let_others_go_first(flight)
             start_s = self._clock.now()
-            if self._busy_since is None:
-                self._busy_since = start_s
+            with self._lock:
+                self._busy_since = start_s if self._busy_since is None else self._busy_since
             report = replace(self._copier.copy(flight.submission, self._stream), after_s=start_s - turn_s)
         except BaseException as error:
             self._finish(flight, self._copier.failure(flight.submission, error))
@@ -136,15 +141,13 @@ class Lane(threading.Thread):
         with self._lock:
             self._open.append(flight)
             self._serving = None
-        while self._open and self._is_done(self._open[0]):
-            self._settle_oldest()
+        self._settle_done()
 
     def _let_others_go_first(self, flight: Flight) -> None:
         """Wait until the copies that this one comes after are enqueued, and have the stream wait for them."""
         for before in flight.after:
-            if not before.known.is_set():
-                self._settle_all()
-                before.known.wait()
+            while not before.known.wait(POLL_S if self._open else None):
+                self._settle_done()
             if before.hung or before.report is None:
                 job_id = before.submission.job.job_id
                 raise CopyHungError(f"job {flight.submission.job.job_id} comes after job {job_id}, which hangs")
@@ -158,6 +161,10 @@ class Lane(threading.Thread):
             return done is None or done.query()
         except Exception:  # `_settle_oldest` meets it again, and tells the future
             return True
+
+    def _settle_done(self) -> None:
+        while self._open and self._is_done(self._open[0]):
+            self._settle_oldest()
 
     def _settle_all(self) -> None:
         while self._open:
@@ -183,4 +190,4 @@ class Lane(threading.Thread):
                 self._serving = None
             else:
                 self._open.popleft()
-            self._busy_since = self._clock.now() if self._open or self._serving else None
+            self._busy_since = self._clock.now() if self._open else None

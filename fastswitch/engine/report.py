@@ -131,7 +131,7 @@ def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append("nothing was switched: the pool held everything that was asked of it (lower --device-tokens)")
     failed = sum(run["switches"]["failed"] for run in runs)
     if failed:
-        lines.append(f"{failed} copies failed; their requests were recomputed")
+        lines.append(f"{failed} copies failed; whoever needed one was recomputed")
     hung = sum(run["switches"]["hung"] for run in runs)
     if hung:
         lines.append(f"{hung} copies hung; their requests were recomputed, their blocks kept until they came back")

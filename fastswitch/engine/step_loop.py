@@ -34,7 +34,10 @@ _entry: Callable[[tuple[int, int, int, bool, Request]], BatchEntry] = partial(tu
 
 
 class DeadlockError(RuntimeError):
-    """Requests want memory, nothing runs, nothing is in flight, nothing will arrive: nothing can ever change."""
+    """Requests want memory, nothing runs, nothing is in flight, nothing will arrive: nothing can change.
+
+    But for blocks that are quarantined: when the copy that hangs is back, the engine can go on.
+    """
 
 
 class StepLoop:
@@ -208,7 +211,7 @@ class StepLoop:
         first = next(request for request in order if request.turn is not None)
         # its own clean blocks are among the clean ones, so it is asked for them again; a resident keeps what it holds
         quarantined = self._kv.statistics().device.quarantined
-        hung = f"; {quarantined} are quarantined, for copies that hang" if quarantined else ""
+        hung = f"; {quarantined} are quarantined: go on when the copies that hang are back" if quarantined else ""
         need = first.blocks_needed + (first.device_blocks if first.state is RequestState.SWAPPED else 0)
         return (
             f"deadlock: request {first.request_id} ({first.state.value}) needs {need} blocks, but free {room.free} + "

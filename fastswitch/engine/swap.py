@@ -7,18 +7,22 @@ Ours:  everything below.
 # Guarantees:
 1. ``submit`` returns at once: it records one event on the caller's compute stream and copies nothing.
 2. A job's report or its exception always reaches its future, also when the copy raises, the device reports an error
-   later, the thread dies, the copy hangs or the coordinator is closed. A copy that raises fails its own job only.
+   later, the thread dies, the copy hangs (as long as somebody calls ``landed``, which looks at the clock) or the
+   coordinator is closed. A copy that raises fails its own job only.
 3. Jobs of one direction run in the order of submission; the two directions run side by side. A job that comes
-   ``after`` others starts its copies when theirs are over, and is reported after them.
+   ``after`` others starts its copies when theirs are over, and is reported as landed after them.
 4. A copy starts after all work that the caller's compute stream held at ``submit``; after ``landed`` has reported a
    job, or ``wait`` has returned for it, work that the caller enqueues starts after the copies. So a block is written
    only after every read of it that was submitted earlier.
-5. After a thread has died ``submit`` raises, and every job it still held has failed.
-6. A copy that takes longer than ``deadline_s`` is reported as hung, once, and once more when it has come back; what
-   was queued behind it fails untouched, and ``submit`` raises until then. Nobody waits longer than the deadline.
+5. After a thread has died ``submit`` of its direction raises, and every job that it had not enqueued has failed.
+6. A copy that takes longer than ``deadline_s`` is reported as hung by ``landed``, once, and once more when it has come
+   back; what was queued behind it fails untouched, and ``submit`` raises until then. ``wait`` and ``wait_any`` end with
+   the deadline. What was reported as landed because the caller's later work waits for it, and fails after all, is told
+   by ``lost``.
 7. ``close`` lets queued jobs finish within its bound and fails what is left, also after a thread's death.
 
-Blocks of a job belong to it until ``landed`` has reported it; of one that hangs, until it is reported again.
+Blocks of a job belong to it, or to one that comes after it, until ``landed`` has reported it; of one that hangs, until
+it is reported again.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from typing import TYPE_CHECKING
 
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.copier import Copier
-from fastswitch.engine.flight import CopyHungError, Flight
+from fastswitch.engine.flight import Flight
 from fastswitch.engine.lane import Lane
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.streams import Event, Streams, streams_for
@@ -120,6 +124,7 @@ class SwapCoordinator:
         have its blocks.
         """
         self._fold_fences()
+        self._fenced = [flight for flight in self._fenced if not flight.returned or _failed(flight)]
         over = []
         for job_id, flight in list(self._flights.items()):
             report = self._report_if_over(flight)
@@ -176,7 +181,7 @@ class SwapCoordinator:
             lane.stop()
         for lane in self._lanes.values():
             lane.join(max(0.0, until - self._clock.now()))
-            lane.fail_left(RuntimeError(f"{lane.name} was closed while a copy hung"))
+            lane.fail_left(RuntimeError(f"{lane.name} was closed before the job had ended"))
             lane.stop()  # for a thread that hung and wakes
 
     def __enter__(self) -> Self:
@@ -221,10 +226,8 @@ class SwapCoordinator:
         return report if done else None
 
     def _newly_hung(self) -> list[SwapReport]:
-        now = self._clock.now()
         for lane in self._lanes.values():
-            if lane.busy_s(now) > self._deadline_s:
-                lane.give_up(CopyHungError(f"a copy of {lane.name} has not come back within {self._deadline_s:g} s"))
+            lane.give_up_if_late(self._deadline_s)
         hung = [flight for flight in self._flights.values() if flight.hung]
         self._hung += hung
         for flight in hung:
@@ -239,6 +242,10 @@ class SwapCoordinator:
 
     def _hung_report(self, flight: Flight) -> SwapReport:
         return SwapReport(flight.submission.job, "hung", error=flight.future.exception(0))
+
+
+def _failed(flight: Flight) -> bool:
+    return flight.report is not None and flight.report.error is not None
 
 
 def _is_true(event: Event) -> bool:

@@ -36,6 +36,7 @@ class Switcher:
         self.counts = counts
         self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take
+        self._refusing: set[SwapDirection] = set()  # directions whose thread has ended, or was hanging when last asked
         self._in_flight: dict[int, Request] = {}  # job_id |-> whose
         self._ahead: dict[SwapJob, Request] = {}  # likewise, of copies that were begun ahead
         self._hanging: set[int] = set()  # job_ids of copies that were given up
@@ -48,8 +49,8 @@ class Switcher:
         return len(self._in_flight) + len(self._ahead)
 
     def is_idle(self, direction: SwapDirection) -> bool:
-        """Whether nothing is under way that way."""
-        return not self._queued(direction)
+        """Whether nothing is under way that way, as far as is known, and something could be."""
+        return direction not in self._refusing and not self._queued(direction)
 
     def evict(self, request: Request, way: EvictionWay) -> None:
         """Push a resident request out; a victim that the host cannot take is recomputed (rule 6)."""
@@ -130,7 +131,8 @@ class Switcher:
         short = request.turn is not None and request.num_tokens <= request.num_tokens_before + 1
         request.short_stays = request.short_stays + 1 if short else 0
         if short:
-            self.counts.short_stays.enter(request.conversation_id, request.short_stays)
+            named = request.request_id if request.conversation_id is None else request.conversation_id
+            self.counts.short_stays.enter(named, request.short_stays)
 
     def _swap_out(self, request: Request) -> None:
         reused = min(request.host_valid_len, request.device_valid_len)
@@ -174,7 +176,9 @@ class Switcher:
             self.swaps.submit(job)
         except RuntimeError as error:  # a copy thread has ended or hangs: its jobs fail, everybody else goes on
             self._refused.append(SwapReport(job, "refused", error=error))
+            self._refusing.add(job.direction)
             return
+        self._refusing.discard(job.direction)
         if self._is_worth_waiting_for(job):
             self.counts.waits += 1
             self.swaps.wait([job])
@@ -182,7 +186,8 @@ class Switcher:
             self.recorder.goes_on()
 
     def _is_worth_waiting_for(self, job: SwapJob) -> bool:
-        if self.adaptive is None or job.ahead or job.after:  # those that it comes after were not, so it is not
+        # nobody needs a copy ahead; and where those that it comes after were not worth waiting for, it is not either
+        if self.adaptive is None or job.ahead or job.after:
             return False
         return self.adaptive.choose(job.direction, self._queued(job.direction)) is SwapMode.WAIT  # its own included
 

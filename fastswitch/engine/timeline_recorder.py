@@ -10,7 +10,7 @@ could run: the next job to land ended them. Without a GPU that is all of the run
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.executor import BatchEntry
@@ -103,8 +103,20 @@ class TimelineRecorder:
     def timeline(self) -> Timeline:
         """All of it so far, as a value; waits for copies that have landed but are not over on a device."""
         switches = [record for each in self._switches for record in _records(each)]
-        switches.sort(key=lambda record: record.start_s)
+        switches = _one_after_the_other(sorted(switches, key=lambda record: record.start_s))
         return Timeline(tuple(self._iterations), tuple(self._stalls), tuple(switches))
+
+
+def _one_after_the_other(switches: Sequence[SwitchRecord]) -> list[SwitchRecord]:
+    """A device begins a copy that was enqueued early when the one before it in its direction is over."""
+    end_s = dict.fromkeys(SwapDirection, 0.0)
+    found = []
+    for record in switches:
+        early_s = end_s[record.direction] - record.start_s if record.copied else 0.0
+        found.append(replace(record, queue_s=record.queue_s + early_s) if early_s > 0 else record)
+        if record.copied:
+            end_s[record.direction] = found[-1].end_s
+    return found
 
 
 def _records(switch: _Note | SwitchRecord) -> list[SwitchRecord]:

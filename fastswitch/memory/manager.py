@@ -15,7 +15,8 @@ Single-threaded by design: the thread that calls first owns it, which is asserte
 
 1. On each tier the blocks of the segments and the free blocks partition the pool.
 2. ``valid_len`` never exceeds what was committed or landed: it fits the blocks held, and stands still while a job runs.
-3. A segment that a job reads or writes keeps its blocks on both tiers until the job ends.
+3. A segment that a job reads or writes keeps its blocks on both tiers until the job ends, but for device blocks that a
+   swap-out reads and that are handed over to a job after it (``begin_swap_in`` with ``early``).
 4. A *clean* segment (no holder resident, no job, the host has all that the device has) may lose its device blocks at
    any time; nobody else does.
 5. The device has all of each segment of a resident request without a job.
@@ -439,7 +440,8 @@ class KVCacheManager:
         holder, segments = self._jobs.end(job)
         for entry in job.ranges:
             self._jobs.destination(job.direction).mark_valid(entry.segment_id, entry.end_token)
-        self._forget_host_copies((*segments, *holder.segments))
+        if not job.ahead:  # else it was made for an eviction that is still to come
+            self._forget_host_copies((*segments, *holder.segments))
         for segment in segments:
             self._sharing.settle(segment)
         self._abort_put_off()
@@ -447,10 +449,12 @@ class KVCacheManager:
     def abort(self, job: SwapJob) -> None:
         """The job failed or was called off: its destination gives the room back, and nothing else changed.
 
-        The request stays evicted. After an aborted swap-out its device copy is the only whole one: drop it, or bring
-        it back (``begin_swap_in`` has nothing to copy then). What was handed over to another is gone.
+        Only when its copy has ended, or has never begun. The request stays evicted. After an aborted swap-out its
+        device copy is the only whole one: drop it, or bring it back (``begin_swap_in`` has nothing to copy then). What
+        was handed over to another is gone.
 
-        A job that comes after one under way cannot give its room back yet: it is quarantined until that has ended.
+        A job that comes after one under way cannot give its room back yet: it is quarantined until that has ended, and
+        its request goes on as `quarantine` says.
 
         Raises:
             ValueError: if the job is not under way.
@@ -612,7 +616,7 @@ class KVCacheManager:
     def _refuse_ahead(self, holder: Holder) -> None:
         job = holder.own.job
         if job is not None:
-            message = f"request {holder.request_id!r} is copied ahead by job {job.job_id}: land or abort it first"
+            message = f"request {holder.request_id!r} is copied ahead by job {job.job_id}: go on when that has ended"
             raise ValueError(message)
 
     def _take_early(self, num_blocks: int, holder: Holder) -> tuple[SwapJob, ...]:

@@ -11,7 +11,7 @@ and blocks that can be had *soon* (a copy out must land first). Rules, learned f
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
    behind it stay;
 6. so does the first whose return would only stand in the queue for the link: nobody is pushed out for it yet;
-7. and the first one when enough have left and come for one iteration (``max_switches``);
+7. and the first one when enough were pushed out and brought back for one iteration (``max_switches``);
 8. who returns with something to copy need not wait until a victim's copy has landed: its own may come after that one.
 
 So only who is on the device is looked at behind it, however many wait.
@@ -71,7 +71,12 @@ class Placement:
     @property
     def unplaced(self) -> tuple[int, ...]:
         """Requests that want memory and have to wait for it to be vacated, best first. O(their number)."""
-        return (*self.passed_over, *self._blocked())
+        return tuple(self.iter_unplaced())
+
+    def iter_unplaced(self) -> Iterator[int]:
+        """As ``unplaced``, one at a time."""
+        yield from self.passed_over
+        yield from self._blocked()
 
     @property
     def leaves_waiting(self) -> bool:

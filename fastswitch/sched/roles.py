@@ -66,7 +66,8 @@ class Ranker(Protocol):
     def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> list[RequestView] | None:
         """The order of these, as far as known, when so many iterations have run; None: as it is now.
 
-        What is copied ahead goes by it, so a wrong guess costs bytes and nothing else.
+        Asked where ``is_due`` says so of that iteration. What is copied ahead goes by it, so a wrong guess costs bytes,
+        and no tokens.
         """
 
     def is_due(self, executed_iterations: int) -> bool:

@@ -27,7 +27,7 @@ class Scheduler:
         packer: who gets tokens.
         evictor: what happens to a victim.
         accountant: charges for what was enacted.
-        max_switches: of one iteration: once so many requests have left or come, nobody else is brought in.
+        max_switches: of one iteration: once so many requests were pushed out or brought back, nobody else comes in.
 
     Raises:
         ValueError: if ``max_switches`` is not positive.

@@ -136,7 +136,9 @@ def test_nothing_fits_beside_what_hangs_and_the_error_says_so():
     hang(engine.swaps)
     engine.step()
     equation = r"needs 3 blocks, but free 0 \+ clean 2 \+ vacating 0 < 3 and nothing below it can leave"
-    message = rf"^deadlock: request 1 \(swapped\) {equation}; 4 are quarantined, for copies that hang$"
+    message = (
+        rf"^deadlock: request 1 \(swapped\) {equation}; 4 are quarantined: go on when the copies that hang are back$"
+    )
     with pytest.raises(DeadlockError, match=message):
         while True:
             if not engine.step():

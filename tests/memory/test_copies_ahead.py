@@ -268,7 +268,7 @@ def test_who_is_written_back_can_neither_be_evicted_nor_rolled_back(all_of):
     job = kv.begin_write_back("a", 1)
     before = all_of.held()
     for act in (kv.begin_swap_out, lambda name: kv.rollback(name, 1), lambda name: kv.rollback(name, 8)):
-        with refuses(f"request 'a' is copied ahead by job {job.job_id}: land or abort it first"):
+        with refuses(f"request 'a' is copied ahead by job {job.job_id}: go on when that has ended"):
             act("a")
     assert all_of.held() == before
     assert kv.begin_write_back("a", 9) is None, "another job brings it"
@@ -289,7 +289,7 @@ def test_who_is_prefetched_can_neither_be_brought_back_nor_rolled_back(all_of):
         lambda name: kv.begin_swap_in(name, 8, early=True),
         lambda name: kv.rollback(name, 1),
     ):
-        with refuses(f"request 'a' is copied ahead by job {job.job_id}: land or abort it first"):
+        with refuses(f"request 'a' is copied ahead by job {job.job_id}: go on when that has ended"):
             act("a")
     assert all_of.held() == before
     assert kv.begin_prefetch("a", 9) is None, "another job brings it"

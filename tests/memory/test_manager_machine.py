@@ -280,7 +280,7 @@ class ManagerMachine(RuleBasedStateMachine):
         if not ahead:
             return False
         before = self.snapshot()
-        message = f"request {request_id!r} is copied ahead by job {ahead[0]}: land or abort it first"
+        message = f"request {request_id!r} is copied ahead by job {ahead[0]}: go on when that has ended"
         with pytest.raises(ValueError, match=message):
             act(request_id)
         assert self.snapshot() == before
