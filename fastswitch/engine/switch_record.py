@@ -26,7 +26,8 @@ class SwitchRecord:
     Attributes:
         request_id, conversation_id: who was switched.
         direction: of the copy; an eviction without one leaves the device, too.
-        way: how the bytes crossed; `CLEAN` or `DROPPED` where none had to, ``failed`` or ``refused`` where none could.
+        way: how the bytes crossed; `CLEAN` or `DROPPED` where none had to, ``failed``, ``refused`` or
+            ``hung`` where none could.
         submitted_s: when the engine decided on it.
         landed_s: when the engine learnt that it was over.
         num_blocks, num_bytes, num_runs: what the job was to move; bytes of whole blocks, 0 if it failed.
