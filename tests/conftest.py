@@ -1,6 +1,8 @@
-"""Profiles and skips for all tests."""
+"""Profiles and skips for all tests, and how a test gets at the scripts of ``benchmarks/``."""
 
+import importlib
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,3 +23,30 @@ def _has_gpu():
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Imports a script of ``benchmarks/`` by its name."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Has a module do here what it would give to other processes."""
+
+    class Here:
+        def __init__(self, _workers):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return False
+
+        def map(self, function, each):
+            return map(function, each)
+
+    return lambda module: monkeypatch.setattr(module, "ProcessPoolExecutor", Here)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,33 +11,13 @@ from fastswitch.engine import AdaptiveSwap, AlwaysOverlap, AlwaysWait
 from fastswitch.engine.runs import RUNS
 from tests.engine.simulator.small_bed import make_bed
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = ["--conversations", "12", "--scale", "0.2", "--device-tokens", "1600", "--rate", "5", "--seeds", "3"]
 
 
 @pytest.fixture
-def load(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module
-
-
-@pytest.fixture
-def module(load, monkeypatch):
-    class Here:
-        def __init__(self, _workers):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-        def map(self, function, each):
-            return map(function, each)
-
+def module(load, in_this_process):
     module = load("overlap_or_wait")
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Here)
+    in_this_process(module)
     return module
 
 

@@ -1,37 +1,10 @@
 """The scripts that ask the simulator what decides the tails, and where the time goes, in miniature."""
 
-import importlib
 import json
-from pathlib import Path
 
 import pytest
 
 SMALL = ["--conversations", "12", "--scale", "0.2", "--device-tokens", "1600", "--rate", "5"]
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    class Here:
-        def __init__(self, _workers):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return False
-
-        def map(self, function, each):
-            return map(function, each)
-
-    return lambda module: monkeypatch.setattr(module, "ProcessPoolExecutor", Here)
 
 
 def test_the_gap_to_the_limit_is_what_its_parts_say(load, in_this_process, tmp_path, capsys):

@@ -10,18 +10,10 @@ import torch
 from fastswitch.engine import SwapCoordinator
 from fastswitch.engine.flight import CopyHungError
 from tests.engine.doubles import FakeClock
+from tests.engine.gated_copies import IN, OUT, PATIENCE_S, Gated, make_job, make_pools
 from tests.engine.lazy_streams import LazyStreams, lazy_transfer
-from tests.engine.test_swap import IN, OUT, PATIENCE_S, Gated, make_job, make_pools
 
 DEADLINE_S = 5.0  # of a clock that stands still
-
-
-@pytest.fixture
-def gated():
-    transfer = Gated()
-    yield transfer
-    for gate in transfer.gates.values():
-        gate.set()
 
 
 @pytest.fixture

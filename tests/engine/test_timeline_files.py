@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-import sys
 
 import pytest
-import torch
 
-from fastswitch.engine import cli, experiment
+from fastswitch.engine import experiment
 from fastswitch.engine.simulator import simulate_command
 from fastswitch.engine.trace_check import check_trace
 
 POOL = ["--conversations", "4", "--scale", "0.02", "--device-tokens", "100", "--block-size", "4", "--frequency", "0.5"]
 SETUP = ["simulate", "--setup", "llama8b-a10"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Calls the console script's entry in this process; gives back (status, stdout, stderr)."""
-    threads = torch.get_num_threads()
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["fastswitch", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    yield call
-    torch.set_num_threads(threads)
 
 
 def read_trace(path):
