@@ -286,7 +286,7 @@ def test_walk_with_copies_that_stay_in_flight(seed):
 
     def end_a_copy():
         if jobs := engine.swaps.jobs:
-            end = engine.swaps.fail if draws.random() < 0.15 else engine.swaps.land
+            end = engine.swaps.fail if draws.random() < 0.25 else engine.swaps.land
             end(draws.randrange(len(jobs)))
 
     walk(engine, draws, *[end_a_copy] * 8)
