@@ -430,3 +430,15 @@ def test_what_is_clean_is_not_idle():
     all_of.compute("a", 5)
     all_of.evict("a")
     assert (all_of.kv.num_clean, all_of.kv.num_idle) == (5, 4)
+
+
+def test_without_reuse_a_write_back_is_kept_for_the_eviction_that_it_was_made_for():
+    kv = KVCacheManager(BlockGroupAllocator(8), BlockGroupAllocator(16), block_size=2, reuse=False)
+    kv.add("a")
+    kv.grow("a", 8)
+    kv.commit("a", 8)
+    kv.land(kv.begin_write_back("a", 4))
+    assert kv.dirty_blocks("a") == 0
+    assert kv.begin_swap_out("a") is None
+    assert kv.begin_swap_in("a", 8) is None
+    assert kv.host_valid_len("a") == 0  # it is back, so the host's copy goes as it always does without reuse

@@ -169,7 +169,8 @@ class ManagerMachine(RuleBasedStateMachine):
         cut = None
         for segment_id in self.kv.segment_ids(request_id):
             num_tokens = max(self.lens(segment_id))
-            if end < at_token // BLOCK_SIZE * BLOCK_SIZE < end + num_tokens:
+            last = segment_id == self.kv.segment_ids(request_id)[-1]  # it is sealed even where it ends
+            if end < at_token // BLOCK_SIZE * BLOCK_SIZE < end + num_tokens + last:
                 cut = segment_id
             end += num_tokens
         if cut is not None and self.in_copy(cut):
