@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from fastswitch.engine.pacing import Pacing
 from fastswitch.engine.request import Request
-from fastswitch.engine.swap_rule import SwapMode, SwapRule
+from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import SwapReport, Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switch_record import CLEAN, DROPPED
@@ -32,7 +33,7 @@ class Switcher:
     def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: SwapRule | None, counts: SwitchCounts) -> None:
         self.kv = kv
         self.swaps = swaps
-        self.adaptive = adaptive
+        self._pacing = Pacing(adaptive)
         self.counts = counts
         self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take
@@ -41,7 +42,6 @@ class Switcher:
         self._ahead: dict[SwapJob, Request] = {}  # likewise, of copies that were begun ahead
         self._hanging: set[int] = set()  # job_ids of copies that were given up
         self._built_on_sand: set[int] = set()  # job_ids of copies of what is not right
-        self._unobserved: list[SwapReport] = []  # landed; their copies may still be under way on a device
 
     @property
     def num_in_flight(self) -> int:
@@ -114,17 +114,17 @@ class Switcher:
 
     def num_blocks_to_begin(self, direction: SwapDirection) -> int | None:
         """Blocks whose copies are worth beginning now; None: any number."""
-        return None if self.adaptive is None else self.adaptive.num_blocks_to_begin(direction, self._queued(direction))
+        return self._pacing.num_blocks_to_begin(direction, self._queued(direction))
 
     def poll(self) -> bool:
         """Make true what has landed since the last poll; whether anything had."""
-        if not (self._in_flight or self._ahead or self._unobserved or self._hanging):
+        if not (self._in_flight or self._ahead or self._hanging) and self._pacing.is_settled:
             return False
         reports = [*self._refused, *self.swaps.landed()]
         self._refused = []
         for report in reports:
             self._landed(report)
-        self._observe()
+        self._pacing.observe()
         return bool(reports)
 
     def _note_stay(self, request: Request) -> None:
@@ -179,17 +179,11 @@ class Switcher:
             self._refusing.add(job.direction)
             return
         self._refusing.discard(job.direction)
-        if self._is_worth_waiting_for(job):
+        if self._pacing.is_worth_waiting_for(job, self._queued(job.direction)):
             self.counts.waits += 1
             self.swaps.wait([job])
         if self.recorder is not None:
             self.recorder.goes_on()
-
-    def _is_worth_waiting_for(self, job: SwapJob) -> bool:
-        # nobody needs a copy ahead; and where those that it comes after were not worth waiting for, it is not either
-        if self.adaptive is None or job.ahead or job.after:
-            return False
-        return self.adaptive.choose(job.direction, self._queued(job.direction)) is SwapMode.WAIT  # its own included
 
     def _queued(self, direction: SwapDirection) -> int:
         """Blocks that the direction's thread has to copy yet, as far as its landings are known."""
@@ -235,27 +229,10 @@ class Switcher:
     def _end(self, report: SwapReport) -> None:
         """What the manager makes of it."""
         if report.error is None:
-            self._unobserved.append(report)
+            self._pacing.add(report)
             self.kv.land(report.job)
         elif report.hangs:
             self._hanging.add(report.job.job_id)
             self.kv.quarantine(report.job)
         else:
             self.kv.abort(report.job)
-
-    def _observe(self) -> None:
-        """Tell the adaptive rule of copies that are over; never waits for one."""
-        if not self._unobserved:
-            return
-        reports, self._unobserved = self._unobserved, []
-        for report in reports:
-            if report.copy_done is None:
-                continue
-            try:
-                over = report.copy_done.query()
-            except RuntimeError:  # the device reports a failure: there is nothing to learn from it
-                continue
-            if not over:
-                self._unobserved.append(report)
-            elif self.adaptive is not None:
-                self.adaptive.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)

@@ -6,6 +6,7 @@ import pytest
 
 from fastswitch.engine import AdaptiveSwap, SwapReport
 from fastswitch.engine.checks import InvariantChecker, check_all_free
+from fastswitch.engine.pacing import Pacing
 from fastswitch.memory import SwapDirection
 from fastswitch.sched import RequestState
 from tests.engine.small_engine import check_answers, finish, make_engine
@@ -457,7 +458,7 @@ def test_a_winner_of_the_next_update_is_fetched_before_it_and_its_return_loses_n
     driven.step()  # the last iteration before the update
     assert driven.under_way() == ([(1, IN, 0, 7, True)] if copies_ahead else [])
     driven.land()
-    driven.engine._loop._switcher.adaptive = None  # else it would wait for a copy that is short
+    driven.engine._loop._switcher._pacing = Pacing(None)  # else it would wait for a copy that is short
     driven.step()
     assert driven.engine.executed_iterations == 11
     assert len(wins.generated) == (2 if copies_ahead else 1)
