@@ -108,7 +108,8 @@ class ExperimentOptions:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
         for one, other in itertools.combinations(SUFFIXES, 2):
             path = getattr(self, one)
-            if path is not None and path == getattr(self, other):
+            same = getattr(self, other)
+            if path is not None and same is not None and path.resolve() == same.resolve():
                 raise UsageError(f"{_flag(one)} and {_flag(other)} must be two files, got {path} twice")
         for name, suffixes in SUFFIXES.items():
             path = getattr(self, name)

@@ -232,16 +232,17 @@ class SwapCoordinator:
         self._hung += hung
         for flight in hung:
             del self._flights[flight.submission.job.job_id]
-        return [self._hung_report(flight) for flight in hung]
+        return [_given_up(flight, "hung") for flight in hung]
 
     def _back(self) -> list[SwapReport]:
         """The ones that hung and are over at last."""
         back = [flight for flight in self._hung if flight.returned]
         self._hung = [flight for flight in self._hung if flight not in back]
-        return [self._hung_report(flight) for flight in back]
+        return [_given_up(flight, "returned") for flight in back]
 
-    def _hung_report(self, flight: Flight) -> SwapReport:
-        return SwapReport(flight.submission.job, "hung", error=flight.future.exception(0))
+
+def _given_up(flight: Flight, way: str) -> SwapReport:
+    return SwapReport(flight.submission.job, way, error=flight.future.exception(0))
 
 
 def _failed(flight: Flight) -> bool:

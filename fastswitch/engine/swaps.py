@@ -23,7 +23,8 @@ class SwapReport:
 
     Attributes:
         job: what was asked for.
-        way: how the bytes crossed; ``failed``, ``refused`` or ``hung`` where they did not.
+        way: how the bytes crossed; ``failed``, ``refused``, ``hung``, or ``returned`` for
+            one that had hung and is over, where they did not.
         num_bytes: bytes of the whole blocks moved.
         copies: contiguous pieces moved.
         calls: copy calls issued.

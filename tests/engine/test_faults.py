@@ -32,7 +32,7 @@ def come_back(swaps):
     """What hung is over at last, its bytes moved only now."""
     for job in swaps.hanging:
         per_run(*swaps._planes[job.direction], job.runs)
-        swaps._ended.append(SwapReport(job, "hung", error=CopyHungError("a copy has not come back")))
+        swaps._ended.append(SwapReport(job, "returned", error=CopyHungError("a copy has not come back")))
     swaps.hanging = []
 
 

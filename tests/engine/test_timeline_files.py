@@ -102,6 +102,10 @@ MISTAKES = {
         ["--json", "x.json", "--trace-out", "x.json"],
         "--json and --trace-out must be two files, got x.json twice",
     ),
+    "figures and trace in one, by two names": (
+        ["--json", "x.json", "--trace-out", "y/../x.json"],
+        "--json and --trace-out must be two files, got x.json twice",
+    ),
     "two pictures in one": (
         ["--plot", "x.png", "--timeline", "./x.png"],
         "--plot and --timeline must be two files, got x.png twice",
