@@ -12,13 +12,13 @@ a step and executed iterations a minute, both of the best round. One thread, no 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 
 import pytest
 
 from fastswitch.engine import BatchEntry, Engine, SwapReport
 from fastswitch.engine.clock import VirtualClock
+from fastswitch.engine.synchronous_swaps import SynchronousSwaps
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager, SwapJob
 from fastswitch.sched import (
     PoolView,
@@ -50,35 +50,9 @@ class FixedTime:
         return [0 if entry.samples else None for entry in batch]
 
 
-class AtOnce:
-    """Satisfies ``Swaps``: moves nothing, has landed when ``submit`` returns."""
-
-    stall_s = 0.0
-
-    def __init__(self) -> None:
-        self._landed: list[SwapReport] = []
-
-    def submit(self, job: SwapJob) -> Future[SwapReport]:
-        self._landed.append(SwapReport(job, "none", copies=job.num_runs, calls=job.num_runs))
-        future: Future[SwapReport] = Future()
-        future.set_result(self._landed[-1])
-        return future
-
-    def landed(self) -> list[SwapReport]:
-        landed, self._landed = self._landed, []
-        return landed
-
-    def lost(self) -> list[SwapReport]:
-        return []
-
-    def wait(self, jobs: Iterable[SwapJob]) -> None:
-        pass
-
-    def wait_any(self, timeout_s: float | None) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+def move_nothing(job: SwapJob) -> SwapReport:
+    """A copy that takes no time."""
+    return SwapReport(job, "none", copies=job.num_runs, calls=job.num_runs)
 
 
 class Load:
@@ -97,7 +71,8 @@ class Load:
         self.ranker = PriorityTrace(RandomPriorities(0))
         self.scheduler = Scheduler(self.ranker, PrefillFirst(), SwapOut(), TokenAccountant())
         kv = KVCacheManager(device, host, BLOCK_SIZE)
-        self.engine = Engine(FixedTime(self.clock), self.scheduler, kv, AtOnce(), clock=self.clock)
+        swaps = SynchronousSwaps(move_nothing, self.clock)
+        self.engine = Engine(FixedTime(self.clock), self.scheduler, kv, swaps, clock=self.clock)
         self.run(200)
 
     def run(self, num_steps: int) -> int:

@@ -73,9 +73,9 @@ class Copier:
         self._link = link
         self._clock = clock
 
-    def stream(self, streams: Streams, job: SwapJob) -> Stream:
-        """The copy stream of the job's direction."""
-        return streams.swap_out if job.direction is SwapDirection.SWAP_OUT else streams.swap_in
+    def stream(self, streams: Streams, direction: SwapDirection) -> Stream:
+        """The copy stream of a direction."""
+        return streams.swap_out if direction is SwapDirection.SWAP_OUT else streams.swap_in
 
     def submission(self, job: SwapJob, compute: Stream) -> Submission:
         """Note the present of the caller's compute stream; call it on the caller's thread."""

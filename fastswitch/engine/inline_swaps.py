@@ -53,7 +53,7 @@ class InlineSwaps(SynchronousSwaps):
     def _copy_now(self, job: SwapJob) -> SwapReport:
         submission = self._copier.submission(job, self._streams.compute)
         try:
-            report = self._copier.copy(submission, self._copier.stream(self._streams, job))
+            report = self._copier.copy(submission, self._copier.stream(self._streams, job.direction))
             if report.copy_done is not None:
                 self._streams.compute.wait(report.copy_done)
                 report.copy_done.synchronize()

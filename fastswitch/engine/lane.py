@@ -18,6 +18,7 @@ from fastswitch.engine.copier import Copier
 from fastswitch.engine.flight import CopyHungError, Flight
 from fastswitch.engine.streams import Stream
 from fastswitch.engine.swaps import SwapReport
+from fastswitch.memory import SwapDirection
 
 __all__ = ["Lane"]
 
@@ -28,14 +29,14 @@ class Lane(threading.Thread):
     """Serves the flights that are submitted to it, first come, first served.
 
     Args:
-        name: of the direction.
+        direction: whose jobs it serves; names the thread.
         copier: makes the copies.
         stream: where they are enqueued.
         clock: tells how long it has been busy with one copy.
     """
 
-    def __init__(self, name: str, copier: Copier, stream: Stream, clock: Clock) -> None:
-        super().__init__(name=f"fastswitch-{name}", daemon=True)
+    def __init__(self, direction: SwapDirection, copier: Copier, stream: Stream, clock: Clock) -> None:
+        super().__init__(name=f"fastswitch-{direction.value.replace('_', '-')}", daemon=True)
         self._copier = copier
         self._stream = stream
         self._clock = clock

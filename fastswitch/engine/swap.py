@@ -86,10 +86,9 @@ class SwapCoordinator:
         self._clock = clock or RealClock()
         self._streams = streams or streams_for(device_pool.device, self._clock)
         self._copier = Copier(device_pool, host_pool, transfer, link, self._clock)
-        streams = self._streams
         self._lanes = {
-            SwapDirection.SWAP_OUT: Lane("swap-out", self._copier, streams.swap_out, self._clock),
-            SwapDirection.SWAP_IN: Lane("swap-in", self._copier, streams.swap_in, self._clock),
+            each: Lane(each, self._copier, self._copier.stream(self._streams, each), self._clock)
+            for each in SwapDirection
         }
         self._flights: dict[int, Flight] = {}  # job_id |-> flight that was not reported, in order of submission
         self._fenced: list[Flight] = []  # reported, since later work waits for them; may fail yet

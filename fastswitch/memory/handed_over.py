@@ -11,7 +11,7 @@ Invariant, asserted by `HandedOver.check_invariants`:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +41,13 @@ class HandedOver:
         """Those among ``segments`` whose device blocks can be handed over."""
         return [segment for segment in segments if self._may_go(segment)]
 
-    def num_blocks(self, segments: Iterable[Segment]) -> int:
-        """Device blocks that can be handed over."""
-        return sum(self._device.num_blocks(segment.segment_id) for segment in self.candidates(segments))
-
-    def take(self, num_blocks: int, candidates: Iterable[Segment]) -> tuple[SwapJob, ...]:
-        """Free ``num_blocks`` blocks, from the first candidates' ends; who reads them.
+    def take(self, num_blocks: int, candidates: Sequence[Segment]) -> tuple[SwapJob, ...]:
+        """Free ``num_blocks`` blocks, from the first candidates' ends; who reads them. Nothing if they hold fewer.
 
         Whoever takes them must do so before anybody else is given a block.
         """
+        if sum(self._device.num_blocks(segment.segment_id) for segment in candidates) < num_blocks:
+            return ()
         jobs: dict[SwapJob, None] = {}
         for segment in candidates:
             if num_blocks <= 0:

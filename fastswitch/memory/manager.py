@@ -621,14 +621,14 @@ class KVCacheManager:
 
     def _take_early(self, num_blocks: int, holder: Holder) -> tuple[SwapJob, ...]:
         """Have blocks of swap-outs under way free, as far as free and clean ones are short of ``num_blocks``."""
-        segments, handed_over = self._on(self.device), self._jobs.handed_over
+        segments = self._on(self.device)
         clean = self._reclaimer.clean_blocks(s for s in segments if s not in holder.segments)
         short = num_blocks - self.num_free - clean
-        candidates = handed_over.candidates(segments)
-        if short <= 0 or handed_over.num_blocks(candidates) < short:
+        if short <= 0:
             return ()
         self._leaving.stale()
-        return handed_over.take(short, sorted(candidates, key=self._reclaimer.position, reverse=True))
+        candidates = self._jobs.handed_over.candidates(segments)
+        return self._jobs.handed_over.take(short, sorted(candidates, key=self._reclaimer.position, reverse=True))
 
     def _reclaim_host(self, num_blocks: int, holder: Holder) -> list[Segment]:
         if not self._reclaimer.runs_low(self.host, num_blocks):
