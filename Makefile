@@ -53,9 +53,10 @@ bench: $(READY)
 	mkdir -p $(OUT)
 	$(BIN)/python -m pytest benchmarks/bench_*.py --benchmark-only --benchmark-json=$(OUT)/bench.json
 
-# At most nine minutes on a GPU; elsewhere the same in miniature. Eight files into $$OUT if that is set.
+# At most nine minutes on a GPU (or MINUTES; all or some PHASES); elsewhere the same in miniature. Eight files into $$OUT if
+# that is set.
 gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
-	$(GPU_PYTHON) benchmarks/gpu_suite.py
+	$(GPU_PYTHON) benchmarks/gpu_suite.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PHASES),--phases $(PHASES))
 
 clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

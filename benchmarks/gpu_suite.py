@@ -5,12 +5,14 @@ on the shapes of Llama-3-8B. Each phase has its share of the time; one that fail
 and writes what it has) does not keep the next from running. Then `verdicts` sets what was measured beside its targets.
 
 Where there is no GPU the same phases run in miniature, to see that they work: nothing it writes is a figure.
+``make gpu PHASES="tests engine" MINUTES=4`` runs some of them, each within its share of fewer minutes.
 
 Writes eight files into ``$OUT``; without it into ``benchmarks/results/<gpu>/``, in miniature ``out/gpu-miniature/``.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import signal
@@ -61,15 +63,18 @@ def phases(out: Path) -> list[Phase]:
     benches = [f"benchmarks/bench_{name}.py" for name in BENCHES]
     engine = (ENGINE_ON_GPU if ON_GPU else ENGINE_IN_MINIATURE).split()
     tests, kernels, costs, costs_png, engine_json, engine_png, *_ = (str(out / name) for name in FILES)
-    # Most of their time is Triton's, compiling on one core each. Two at most: those of caches beyond 2 ** 31 elements
-    # take up to 34 GB of the device, and there are 78 on the smaller card.
-    side_by_side = ["-n", "2"] if ON_GPU and importlib.util.find_spec("xdist") else []
+    side_by_side = ["-n", str(_tests_at_once())] if ON_GPU and importlib.util.find_spec("xdist") else []
     return [
         Phase("tests", [*pytest, *side_by_side, "-m", "gpu", f"--junitxml={tests}"], 150),
         Phase("calibrate", [*_cli("calibrate"), "--json", costs, "--plot", costs_png], 30),
         Phase("kernels", [*pytest, *benches, "--benchmark-disable-gc", f"--benchmark-json={kernels}"], 160),
         Phase("engine", [*_cli("bench"), *engine, "--json", engine_json, "--plot", engine_png], 230),
     ]
+
+
+def _tests_at_once() -> int:
+    """Most of their time is Triton's, compiling on a core each; those of caches beyond 2 ** 31 elements take 34 GB."""
+    return max(1, int(torch.cuda.get_device_properties(0).total_memory // 35e9))
 
 
 def _cli(command: str) -> list[str]:
@@ -131,16 +136,30 @@ def out_folder() -> Path:
     return ROOT / "benchmarks" / "results" / gpu
 
 
+def _arguments() -> argparse.Namespace:
+    names = [phase.name for phase in phases(Path())]
+    parser = argparse.ArgumentParser(description="What a GPU can prove, in at most nine minutes.")
+    parser.add_argument("--minutes", type=float, default=9.0, help="at most so long; phases get their shares of it")
+    parser.add_argument("--phases", nargs="+", choices=names, default=names, metavar="PHASE", help=", ".join(names))
+    return parser.parse_args()
+
+
 def main() -> int:
     """Run all phases; 1 if one of them failed."""
     from verdicts import write_verdicts
 
-    deadline = time.monotonic() + LIMIT_S
+    arguments = _arguments()
+    limit_s = min(LIMIT_S, 60 * arguments.minutes - GRACE_S)
+    deadline = time.monotonic() + limit_s
     out = out_folder()
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (out / name).unlink(missing_ok=True)
-    ends = {phase.name: run(phase, deadline) for phase in phases(out)}
+    ends = {
+        phase.name: run(phase._replace(limit_s=phase.limit_s * limit_s / LIMIT_S), deadline)
+        for phase in phases(out)
+        if phase.name in arguments.phases
+    }
     summary = "".join(f"{name}: {end}\n" for name, end in ends.items())
     (out / "phases.txt").write_text(summary, encoding="utf-8")
     write_verdicts(out)
