@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Sequence, ValuesView
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.request import Request, Turn
 from fastswitch.memory import KVCacheManager
-from fastswitch.sched import RequestState
+from fastswitch.sched import Accountant, RequestState
 
 __all__ = ["Conversations"]
 
@@ -24,12 +24,14 @@ class Conversations:
         kv: where a conversation's KV is held.
         clock: time.
         max_context: tokens a conversation may have in all: the model's positions.
+        accountant: told which turns come and end.
     """
 
-    def __init__(self, kv: KVCacheManager, clock: Clock, max_context: int) -> None:
+    def __init__(self, kv: KVCacheManager, clock: Clock, max_context: int, accountant: Accountant) -> None:
         self._kv = kv
         self._clock = clock
         self._max_context = max_context
+        self._accountant = accountant
         self._requests: dict[int, Request] = {}  # request_id |-> unfinished request
         self._by_conversation: dict[Hashable, Request] = {}
         self._turns: dict[int, Turn] = {}  # turn_id |-> turn
@@ -104,6 +106,7 @@ class Conversations:
             return
         request.turn.ended = True
         self.num_ended_turns += 1
+        self._accountant.ended(request)
         request.turn = None
         request.protected = False  # a cancelled turn will never make the step that it was protected for
         request.turn_ended = self._clock.now()
@@ -213,6 +216,7 @@ class Conversations:
             request.state = RequestState.WAITING
             if request.device_blocks:
                 request.run()
+        self._accountant.arrived(request)
         self.rank_anew()
 
     def _check(self, request: Request | None, tokens: Sequence[int], max_new_tokens: int) -> None:

@@ -55,7 +55,7 @@ class Engine:
         self.swaps = swaps
         self.counts = SwitchCounts()
         self._vocab_size = executor.vocab_size
-        self._conversations = Conversations(kv, self.clock, executor.max_context)
+        self._conversations = Conversations(kv, self.clock, executor.max_context, scheduler.accountant)
         self._switcher = Switcher(kv, swaps, adaptive, self.counts)
         self._loop = StepLoop(
             executor, scheduler, self._switcher, self._conversations, self.clock, adaptive, copies_ahead=copies_ahead

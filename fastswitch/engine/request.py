@@ -35,6 +35,7 @@ class Turn:
         generated: the answer so far.
         token_times: when each of its tokens came out.
         switched: for each of its tokens, whether the request was off the device at some time since the one before.
+        admitted: has held device memory.
         ended: finished or cancelled.
     """
 
@@ -46,6 +47,7 @@ class Turn:
     generated: list[int] = field(default_factory=list)
     token_times: list[float] = field(default_factory=list)
     switched: list[bool] = field(default_factory=list)
+    admitted: bool = False
     ended: bool = False
 
 
@@ -173,6 +175,16 @@ class Request:
     def host_blocks_needed(self) -> int:
         """Host blocks that its swap-out would take beyond those."""
         return self.kv.host_blocks_needed(self.request_id)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """New tokens of the current turn."""
+        return 0 if self.turn is None else len(self.turn.prompt)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the current turn has held device memory."""
+        return self.turn is not None and self.turn.admitted
 
     @property
     def pinned(self) -> bool:

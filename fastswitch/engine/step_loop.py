@@ -90,6 +90,7 @@ class StepLoop:
         self._poll()
         if moved or self._conversations.changed:
             self._placer.look_around()
+            self._admit(self._placer.running)
         ready = self._placer.grow()
         self._placer.bring_in_early()
         if not ready:
@@ -130,7 +131,8 @@ class StepLoop:
     def _draw_levels(self) -> None:
         ranker = self._scheduler.ranker
         requests = self._conversations.newcomers()
-        if ranker.is_due(self.executed_iterations):
+        due = ranker.is_due(self.executed_iterations)
+        if due:
             requests = list(self._conversations.requests)
         elif not requests:
             return
@@ -138,8 +140,16 @@ class StepLoop:
         request = self._conversations.request
         for request_id, level in levels.items():
             request(request_id).priority = level
-        if levels:
+        if due or levels:
             self._conversations.rank_anew()
+
+    def _admit(self, running: Sequence[Request]) -> None:
+        """Tell the accountant of turns that have memory for the first time."""
+        for request in running:
+            turn = request.turn
+            if turn is not None and not turn.admitted:
+                turn.admitted = True
+                self._scheduler.accountant.admitted(request, len(turn.prompt))
 
     def _iterate(self, ready: Sequence[Request]) -> None:
         output = self._scheduler.pack(ready)

@@ -25,6 +25,15 @@ class TokenAccountant:
         self.prefill_tokens: Counter[Hashable] = Counter()
         self.decode_tokens: Counter[Hashable] = Counter()
 
+    def arrived(self, request: RequestView) -> None:
+        """Nothing: it counts what was served."""
+
+    def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
+        """Nothing: its prompt counts when it is computed."""
+
+    def ended(self, request: RequestView) -> None:
+        """Nothing."""
+
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """Add what an executed iteration gave to ``request``."""
         client_id = request.client_id

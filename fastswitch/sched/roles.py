@@ -71,7 +71,10 @@ class Ranker(Protocol):
         """
 
     def is_due(self, executed_iterations: int) -> bool:
-        """Whether the levels of all requests may change now. Asked before each iteration, so it should cost little."""
+        """Whether levels or order of all requests may change now: they are then asked for and ranked anew.
+
+        Asked before each iteration, so it should cost little.
+        """
 
 
 class Evictor(Protocol):
@@ -89,7 +92,19 @@ class Packer(Protocol):
 
 
 class Accountant(Protocol):
-    """Charges for service; the only place that does."""
+    """Is told what happens to turns, and charges for service; the only place that does.
+
+    A policy that ranks by what was served is both ranker and accountant: the same object, given twice.
+    """
+
+    def arrived(self, request: RequestView) -> None:
+        """A turn of ``request`` came and can be served; one that came during the turn before comes at its end."""
+
+    def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
+        """Its turn holds device memory for the first time; it brought so many new tokens. Once a turn."""
+
+    def ended(self, request: RequestView) -> None:
+        """Its turn is over, finished or cancelled; one that was cancelled need not have been admitted."""
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """``request`` was given these tokens in an iteration that ran; recomputed tokens are not among them."""

@@ -49,6 +49,14 @@ class RequestView(Protocol):
         """When its current turn arrived, in seconds of the engine's clock."""
 
     @property
+    def num_prompt_tokens(self) -> int:
+        """New tokens that its current turn brought; 0 while it has none."""
+
+    @property
+    def admitted(self) -> bool:
+        """Whether its current turn has held device memory, be it that it was pushed out since."""
+
+    @property
     def idle_since(self) -> float | None:
         """When its last turn ended, if it has nothing to compute now."""
 

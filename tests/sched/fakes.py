@@ -28,6 +28,8 @@ class FakeRequest:
     host_blocks: int = 0
     missing_blocks: int = 0
     pinned: bool = False
+    num_prompt_tokens: int = 0
+    admitted: bool = False
 
     @property
     def host_blocks_needed(self):
