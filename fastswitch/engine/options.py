@@ -42,7 +42,7 @@ LIMITS: dict[str, tuple[float, bool]] = {
 }
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy": ("fcfs", "priority"),
+    "policy": ("fcfs", "priority", "vtc", "vtc-preemptive"),
     "priority": ("random", "markov"),
     "packer": ("prefill-first",),
     "evictor": ("swap-out", "recompute"),

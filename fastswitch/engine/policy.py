@@ -7,7 +7,10 @@ from typing import Any
 
 from fastswitch.sched import (
     FCFS,
+    VTC,
+    Accountant,
     MarkovPriorities,
+    PreemptiveVTC,
     PrefillFirst,
     PriorityTrace,
     RandomPriorities,
@@ -20,13 +23,15 @@ from fastswitch.sched import (
 
 __all__ = ["Policy"]
 
+FAIR = {"vtc": VTC, "vtc-preemptive": PreemptiveVTC}
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A scheduler, as its options say it; makes a fresh one for each run.
 
     Attributes:
-        policy: ``fcfs`` or ``priority``.
+        policy: ``fcfs``, ``priority``, ``vtc`` or ``vtc-preemptive``.
         priority: pattern of the levels, ``random`` or ``markov``.
         frequency: updates of the levels, an iteration.
         packer: ``prefill-first``.
@@ -46,15 +51,19 @@ class Policy:
     def scheduler(self, *, copies: bool) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims."""
         evictor = SwapOut() if copies and self.evictor == "swap-out" else Recompute()
-        return Scheduler(self._ranker(), PrefillFirst(self.token_budget), evictor, TokenAccountant())
+        ranker, accountant = self._ranker_and_accountant()
+        return Scheduler(ranker, PrefillFirst(self.token_budget), evictor, accountant)
 
     def as_json(self) -> dict[str, Any]:
         """What was decided, without what it does not use."""
-        unused = {"seed", "priority", "frequency"} if self.policy == "fcfs" else {"seed"}
+        unused = {"seed"} if self.policy == "priority" else {"seed", "priority", "frequency"}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
-    def _ranker(self) -> Ranker:
+    def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
+        if self.policy in FAIR:
+            fair = FAIR[self.policy]()
+            return fair, fair
         if self.policy == "fcfs":
-            return FCFS()
+            return FCFS(), TokenAccountant()
         pattern = RandomPriorities if self.priority == "random" else MarkovPriorities
-        return PriorityTrace(pattern(self.seed), self.frequency)
+        return PriorityTrace(pattern(self.seed), self.frequency), TokenAccountant()

@@ -5,6 +5,7 @@ from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
+from fastswitch.sched.preemptive_vtc import PreemptiveVTC
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
 from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import (
@@ -17,11 +18,14 @@ from fastswitch.sched.roles import (
     SchedulerOutput,
 )
 from fastswitch.sched.scheduler import Scheduler
+from fastswitch.sched.service_counters import ServiceCounters
 from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
+from fastswitch.sched.vtc import VTC
 
 __all__ = [
     "FCFS",
     "NUM_LEVELS",
+    "VTC",
     "Accountant",
     "Eviction",
     "EvictionWay",
@@ -31,6 +35,7 @@ __all__ = [
     "Packer",
     "Placement",
     "PoolView",
+    "PreemptiveVTC",
     "PrefillFirst",
     "Priorities",
     "PriorityTrace",
@@ -44,6 +49,7 @@ __all__ = [
     "ScheduledTokens",
     "Scheduler",
     "SchedulerOutput",
+    "ServiceCounters",
     "SwapOut",
     "TokenAccountant",
 ]
