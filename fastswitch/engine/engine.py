@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.conversations import Conversations
+from fastswitch.engine.decision_log import DecisionLog
 from fastswitch.engine.executor import Executor
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Request, Turn
@@ -191,6 +192,13 @@ class Engine:
         """
         self._loop.recorder = self._switcher.recorder = recorder = TimelineRecorder(self.clock, self.swaps)
         return recorder
+
+    def log_decisions(self) -> DecisionLog:
+        """From now on write the schedule down: `sched.Decision` after `Decision`, in what comes back.
+
+        One object an iteration, kept until the log goes; an earlier log gets no more.
+        """
+        return self._loop.log_decisions()
 
     @property
     def requests(self) -> Collection[Request]:

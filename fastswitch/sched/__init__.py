@@ -1,6 +1,7 @@
 """Who gets memory, who gets tokens, what happens to a victim. Pure Python; knows no tensor and no thread."""
 
 from fastswitch.sched.accounting import TokenAccountant
+from fastswitch.sched.decisions import Decision, first_difference
 from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
 from fastswitch.sched.packers import PrefillFirst
@@ -27,6 +28,7 @@ __all__ = [
     "NUM_LEVELS",
     "VTC",
     "Accountant",
+    "Decision",
     "Eviction",
     "EvictionWay",
     "Evictor",
@@ -52,4 +54,5 @@ __all__ = [
     "ServiceCounters",
     "SwapOut",
     "TokenAccountant",
+    "first_difference",
 ]
