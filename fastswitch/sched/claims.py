@@ -7,35 +7,36 @@ taken; a client's claims rise, so merging them is sorting by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from operator import attrgetter, itemgetter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from operator import attrgetter
 
 from fastswitch.sched.view import RequestView
 
 __all__ = ["by_claim"]
 
-_earliest_first = attrgetter("arrival", "request_id")
-_claim = itemgetter(0)
-
 
 def by_claim(
-    requests: Iterable[RequestView],
-    counter: Callable[[Hashable], float],
-    cost: Callable[[RequestView], float],
-) -> list[tuple[float, RequestView]]:
-    """(claim, request), least claim first, the earlier turn first among equals. O(n log n).
+    requests: Iterable[RequestView], counter: Callable[[Hashable], float], costs: Mapping[int, float]
+) -> tuple[list[RequestView], dict[int, float]]:
+    """The requests, least claim first, the earlier turn first among equals; and request_id |-> claim. O(n log n).
+
+    Thousands may wait, so what it makes are numbers: a tuple for each would set off the garbage collector.
 
     Args:
         requests: in any order.
         counter: client_id |-> its counter now.
-        cost: what a request adds to it when it is taken up; not negative.
+        costs: request_id |-> what it adds when it is taken up; not negative.
     """
+    # two stable passes over numbers: half the time of one over tuples
+    earliest_first = sorted(requests, key=attrgetter("request_id"))
+    earliest_first.sort(key=attrgetter("arrival"))
     next_claims: dict[Hashable, float] = {}
-    claims = []
-    for request in sorted(requests, key=_earliest_first):
-        client_id = request.client_id
-        claim = next_claims[client_id] if client_id in next_claims else counter(client_id)
-        claims.append((claim, request))
-        next_claims[client_id] = claim + cost(request)
-    claims.sort(key=_claim)
-    return claims
+    claims: dict[int, float] = {}
+    for request in earliest_first:
+        client_id, request_id = request.client_id, request.request_id
+        if client_id not in next_claims:
+            next_claims[client_id] = counter(client_id)
+        claims[request_id] = claim = next_claims[client_id]
+        next_claims[client_id] = claim + costs[request_id]
+    in_turn = list(claims.values())
+    return [earliest_first[i] for i in sorted(range(len(in_turn)), key=in_turn.__getitem__)], claims

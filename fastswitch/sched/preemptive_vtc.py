@@ -47,14 +47,14 @@ class PreemptiveVTC:
         self.horizon = horizon
         self.lead = self.counters.output_weight * horizon if lead is None else lead
         self._claims: dict[int, float] = {}  # request_id |-> its client's counter when it comes up
+        self._costs: dict[int, float] = {}  # request_id |-> what it adds to its client's counter once it has come up
         self._ranked_at = 0  # executed iterations
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """Least claim first, then the earlier turn. O(n log n)."""
         self._lift(requests)
-        ranked = by_claim(requests, self.counters.value, self._cost_to_come)
-        self._claims = {request.request_id: claim for claim, request in ranked}
-        return [request for _, request in ranked]
+        ranked, self._claims = by_claim(requests, self.counters.value, self._costs)
+        return ranked
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether the challenger's claim is less by the lead; so that one which runs can grow, by anything."""
@@ -75,10 +75,14 @@ class PreemptiveVTC:
         return executed_iterations >= self._ranked_at + self.horizon
 
     def arrived(self, request: RequestView) -> None:
-        """Nothing: who is backlogged is seen when the order is made."""
+        """It will cost its prompt and a horizon."""
+        client_id = request.client_id
+        prompt = self.counters.input_cost(client_id) * request.num_prompt_tokens
+        self._costs[request.request_id] = prompt + self.horizon * self.counters.output_cost(client_id)
 
     def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
-        """Its prompt is charged."""
+        """Its prompt is charged, and costs nothing from now on."""
+        self._costs[request.request_id] = self.horizon * self.counters.output_cost(request.client_id)
         self.counters.charge_input(request.client_id, num_prompt_tokens)
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:  # noqa: ARG002
@@ -86,7 +90,8 @@ class PreemptiveVTC:
         self.counters.charge_output(request.client_id, num_decode_tokens)
 
     def ended(self, request: RequestView) -> None:
-        """Nothing, likewise."""
+        """It has nothing to come."""
+        del self._costs[request.request_id]
 
     def _lift(self, requests: Sequence[RequestView]) -> None:
         """Lift the clients that did not want for room when the order was made last, and do now."""
@@ -97,8 +102,3 @@ class PreemptiveVTC:
         for client_id in wanting:
             if client_id not in before:
                 self.counters.enter(client_id)
-
-    def _cost_to_come(self, request: RequestView) -> float:
-        prompt = 0 if request.admitted else request.num_prompt_tokens
-        client_id = request.client_id
-        return self.counters.input_cost(client_id, prompt) + self.counters.output_cost(client_id, self.horizon)

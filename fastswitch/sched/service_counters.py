@@ -62,13 +62,13 @@ class ServiceCounters:
         """Weighted tokens of a client, lifts included; 0 for one that never came. O(1)."""
         return self._values.get(client_id, 0.0)
 
-    def input_cost(self, client_id: Hashable, num_tokens: int) -> float:
-        """What a prompt of so many tokens adds to the client's counter."""
-        return self.input_weight * num_tokens / self.weights.get(client_id, 1.0)
+    def input_cost(self, client_id: Hashable) -> float:
+        """What a token of a prompt adds to the client's counter."""
+        return self.input_weight / self.weights.get(client_id, 1.0)
 
-    def output_cost(self, client_id: Hashable, num_tokens: int) -> float:
-        """What so many tokens of answers add to it."""
-        return self.output_weight * num_tokens / self.weights.get(client_id, 1.0)
+    def output_cost(self, client_id: Hashable) -> float:
+        """What a token of an answer adds to it."""
+        return self.output_weight / self.weights.get(client_id, 1.0)
 
     def enter(self, client_id: Hashable) -> None:
         """A turn of the client joins; its first one lifts the counter. O(clients that are there)."""
@@ -87,8 +87,8 @@ class ServiceCounters:
 
     def charge_input(self, client_id: Hashable, num_tokens: int) -> None:
         """The client's prompt of so many tokens was taken up."""
-        self._values[client_id] = self.value(client_id) + self.input_cost(client_id, num_tokens)
+        self._values[client_id] = self.value(client_id) + self.input_cost(client_id) * num_tokens
 
     def charge_output(self, client_id: Hashable, num_tokens: int) -> None:
         """The client was given so many tokens."""
-        self._values[client_id] = self.value(client_id) + self.output_cost(client_id, num_tokens)
+        self._values[client_id] = self.value(client_id) + self.output_cost(client_id) * num_tokens

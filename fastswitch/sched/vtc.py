@@ -30,13 +30,15 @@ class VTC:
         self.counters = counters or ServiceCounters()
         self._taken_up: dict[int, int] = {}  # request_id |-> which its turn was, counted over all turns
         self._num_taken_up = 0
+        self._costs: dict[int, float] = {}  # request_id |-> what its prompt will cost, of those in the queue
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """Those that were taken up, in that order, then those that wait as they would be taken up. O(n log n)."""
-        taken_up = [request for request in requests if request.admitted]
+        costs = self._costs
+        taken_up = [request for request in requests if request.request_id not in costs]
         taken_up.sort(key=lambda request: self._taken_up[request.request_id])
-        queue = [request for request in requests if not request.admitted]
-        return taken_up + [request for _, request in by_claim(queue, self.counters.value, self._prompt_cost)]
+        queue = [request for request in requests if request.request_id in costs]
+        return taken_up + by_claim(queue, self.counters.value, costs)[0]
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Only so that one which runs can grow, and only one that was taken up later."""
@@ -59,9 +61,11 @@ class VTC:
     def arrived(self, request: RequestView) -> None:
         """It joins the queue, where its client is lifted if it had nothing there."""
         self.counters.enter(request.client_id)
+        self._costs[request.request_id] = self.counters.input_cost(request.client_id) * request.num_prompt_tokens
 
     def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
         """It leaves the queue, and its prompt is charged."""
+        del self._costs[request.request_id]
         self._num_taken_up += 1
         self._taken_up[request.request_id] = self._num_taken_up
         self.counters.charge_input(request.client_id, num_prompt_tokens)
@@ -73,9 +77,6 @@ class VTC:
 
     def ended(self, request: RequestView) -> None:
         """One that was cancelled in the queue leaves it."""
-        if not request.admitted:
+        if self._costs.pop(request.request_id, None) is not None:
             self.counters.leave(request.client_id)
         self._taken_up.pop(request.request_id, None)
-
-    def _prompt_cost(self, request: RequestView) -> float:
-        return self.counters.input_cost(request.client_id, request.num_prompt_tokens)

@@ -22,6 +22,17 @@ def take_up(ranker, request):
     request.admitted = True
 
 
+def order(ranker, requests, *, new=None):
+    """Ids in order, when ``new`` ones, or all, have arrived; the prompts of those admitted cost nothing."""
+    for request in requests if new is None else new:
+        if request.admitted:
+            request.num_prompt_tokens = 0
+            take_up(ranker, request)
+        else:
+            ranker.arrived(request)
+    return ids(ranker.order(requests))
+
+
 def published_loop(requests, counters):
     """Algorithm 2's inner loop, word for word, with memory for all."""
     queue, now, order = sorted(requests, key=lambda r: (r.arrival, r.request_id)), dict(counters), []
@@ -46,7 +57,8 @@ def test_the_order_is_that_of_the_published_loop(drawn, served):
     vtc = VTC()
     for client, tokens in served.items():
         vtc.counters.charge_input(client, tokens)
-    assert ids(vtc.order(requests)) == published_loop(requests, served)
+    arrived = order(vtc, requests)  # arrivals may lift, so the loop starts from what they left
+    assert arrived == published_loop(requests, served | vtc.counters.values)
 
 
 class TestVTC:
@@ -112,14 +124,14 @@ class TestPreemptiveVTC:
     def test_who_is_behind_comes_first_and_may_push_out(self):
         ranker = self.served(ahead=100, behind=80)
         holder, challenger = self.resident("ahead", 0), swapped(1, 1, client_id="behind", admitted=True)
-        assert ids(ranker.order([holder, challenger])) == [1, 0]
+        assert order(ranker, [holder, challenger]) == [1, 0]
         assert ranker.may_preempt(challenger, holder)
         assert not ranker.may_preempt(holder, challenger)
 
     def test_not_by_less_than_the_lead(self):
         ranker = self.served(ahead=100, behind=93)  # 14 weighted tokens apart, the lead is 2 * 8
         holder, challenger = self.resident("ahead", 0), swapped(1, 1, client_id="behind", admitted=True)
-        ranker.order([holder, challenger])
+        order(ranker, [holder, challenger])
         assert not ranker.may_preempt(challenger, holder)
         challenger.state = holder.state  # but so that one that runs can grow
         assert ranker.may_preempt(challenger, holder)
@@ -129,29 +141,30 @@ class TestPreemptiveVTC:
         requests = [self.resident("a", 0), self.resident("a", 1)]
         requests += [swapped(i, 1, client_id="b", admitted=True) for i in (2, 3, 4)]
         # claims: a 200, 216; b 168, 184, 200
-        assert ids(ranker.order(requests)) == [2, 3, 0, 4, 1]
+        assert order(ranker, requests) == [2, 3, 0, 4, 1]
 
     def test_a_prompt_counts_once_it_is_to_be_computed(self):
         ranker = self.served()
         requests = [of("a", 0, prompt=100), of("a", 1), of("b", 2), of("b", 3)]
         # claims: a 0, 116; b 0, 26
-        assert ids(ranker.order(requests)) == [0, 2, 3, 1]
+        assert order(ranker, requests) == [0, 2, 3, 1]
 
     def test_who_had_all_it_wanted_is_lifted_when_it_wants_more(self):
         ranker = self.served(busy=50)
         content, wanting = self.resident("content", 0), of("busy", 1)
-        ranker.order([content, wanting])
+        order(ranker, [content, wanting])
         assert ranker.counters.value("content") == 0
         more = of("content", 2)
-        ranker.order([content, wanting, more])
+        order(ranker, [content, wanting, more], new=[more])
         assert ranker.counters.value("content") == 100
 
     def test_who_has_been_wanting_keeps_its_claim(self):
         ranker = self.served(busy=50)
         patient, wanting = swapped(0, 1, client_id="patient", admitted=True), of("busy", 1)
-        ranker.order([patient])
-        ranker.order([patient, wanting])
-        ranker.order([patient, wanting, of("patient", 2)])
+        more = of("patient", 2)
+        order(ranker, [patient])
+        order(ranker, [patient, wanting], new=[wanting])
+        order(ranker, [patient, wanting, more], new=[more])
         assert ranker.counters.value("patient") == 0
 
     def test_the_order_is_made_anew_once_a_horizon(self):
@@ -181,7 +194,7 @@ class TestPreemptiveVTC:
         ranker.counters.charge_output("a", served)
         make = {True: self.resident, False: lambda client, i: of(client, i)}
         requests: list[FakeRequest] = [make[inside](client, i) for i, (client, inside) in enumerate(drawn)]
-        order = ranker.order(requests)
-        for position, better in enumerate(order):
-            for worse in order[position + 1 :]:
+        ranked = [requests[i] for i in order(ranker, requests)]
+        for position, better in enumerate(ranked):
+            for worse in ranked[position + 1 :]:
                 assert worse.state is RequestState.RUNNING or not ranker.may_preempt(worse, better)
