@@ -39,6 +39,7 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "memory_share": (0, False),
     "link_share": (0, False),
     "iteration_ms": (0, True),
+    "decision_us": (0, True),
 }
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -171,6 +172,7 @@ class SimulateOptions(ExperimentOptions):
     memory_share: float | None = None
     link_share: float | None = None
     iteration_ms: float | None = None
+    decision_us: float | None = None
     calibration: Path | None = None
 
     def __post_init__(self) -> None:

@@ -10,18 +10,30 @@ from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.engine import Engine
 from fastswitch.engine.runs import RunSpec
 from fastswitch.engine.simulator import LinkCosts, RooflineExecutor, VirtualInlineSwaps
-from fastswitch.sched import VTC, Decision, PreemptiveVTC, PrefillFirst, Scheduler, SwapOut, first_difference
+from fastswitch.engine.simulator.charged_scheduler import ChargedScheduler
+from fastswitch.sched import (
+    FCFS,
+    VTC,
+    Decision,
+    PreemptiveVTC,
+    PrefillFirst,
+    Scheduler,
+    SwapOut,
+    TokenAccountant,
+    first_difference,
+)
 from tests.engine.simulator.small_bed import A_SECOND, SECOND_A_CALL, make_bed
 
 SYNCHRONOUS = RunSpec("synchronous", "groups", "block_major", "per_block", False, False, "")
 
 
-def make_engine(policy, device_blocks):
+def make_engine(policy, device_blocks, *, decision_s=0.0):
     spec = make_bed(A_SECOND, device_blocks=device_blocks).spec
     clock = VirtualClock()
     swaps = VirtualInlineSwaps(clock, LinkCosts(SECOND_A_CALL, spec.layout, "per_block"), spec.layout.block_bytes)
     executor = RooflineExecutor(A_SECOND, clock, max_context=1000)
-    scheduler = Scheduler(policy, PrefillFirst(), SwapOut(), policy)
+    accountant = TokenAccountant() if isinstance(policy, FCFS) else policy
+    scheduler = ChargedScheduler(Scheduler(policy, PrefillFirst(), SwapOut(), accountant), clock, decision_s)
     return Engine(executor, scheduler, spec.manager(SYNCHRONOUS), swaps, clock=clock)
 
 
@@ -37,6 +49,15 @@ def step(iteration, ranked, packed, *, out=(), back=(), new=()):
 
 def check(log, by_hand):
     assert first_difference(log.decisions, by_hand) is None
+
+
+def test_a_decision_takes_its_time_on_the_virtual_clock():
+    engine = make_engine(FCFS(), device_blocks=2, decision_s=0.125)
+    turns = [engine.turn(engine.submit(range(3), 2)) for _ in range(3)]
+    iterate(engine, 3)
+    # 3 are ranked; the two that came in have made their step and one waits: they are looked at again; the third is ranked
+    # alone when the others have gone
+    assert [turn.token_times for turn in turns] == [[1.375, 2.625], [1.375, 2.625], [3.75]]
 
 
 def test_vtc_takes_up_the_earliest_of_the_client_with_the_least_counter():
