@@ -55,7 +55,7 @@ def test_a_decision_takes_its_time_on_the_virtual_clock():
     engine = make_engine(FCFS(), device_blocks=2, decision_s=0.125)
     turns = [engine.turn(engine.submit(range(3), 2)) for _ in range(3)]
     iterate(engine, 3)
-    # 3 are ranked; the two that came in have made their step and one waits: they are looked at again; the third is ranked
+    # 3 are ranked; the two that came in have made their step and one waits: they are looked at again; it is ranked
     # alone when the others have gone
     assert [turn.token_times for turn in turns] == [[1.375, 2.625], [1.375, 2.625], [3.75]]
 
