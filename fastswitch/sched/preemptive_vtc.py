@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fastswitch.sched.claims import by_claim
+from fastswitch.sched.roles import Accountant, Ranker
 from fastswitch.sched.service_counters import ServiceCounters
 from fastswitch.sched.view import RequestState, RequestView
 
@@ -22,7 +23,7 @@ HORIZON = 16
 OUTSIDE = (RequestState.WAITING, RequestState.SWAPPED, RequestState.SWAPPING_OUT)
 
 
-class PreemptiveVTC:
+class PreemptiveVTC(Ranker, Accountant):
     """Ranker and accountant in one: give the same object twice.
 
     Args:
@@ -65,10 +66,6 @@ class PreemptiveVTC:
         """Nothing: counters are all that counts."""
         self._ranked_at = executed_iterations
         return {}
-
-    def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> None:  # noqa: ARG002
-        """As it is: who will be served what until then is not known."""
-        return
 
     def is_due(self, executed_iterations: int) -> bool:
         """Once a horizon."""

@@ -8,16 +8,17 @@ Ours:   what happens when memory runs short for one that was taken up, which can
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from fastswitch.sched.claims import by_claim
+from fastswitch.sched.roles import Accountant, Ranker
 from fastswitch.sched.service_counters import ServiceCounters
 from fastswitch.sched.view import RequestState, RequestView
 
 __all__ = ["VTC"]
 
 
-class VTC:
+class VTC(Ranker, Accountant):
     """Ranker and accountant in one: give the same object twice.
 
     A client whose requests hold the memory is served on until they end, whatever its counter says by then.
@@ -45,14 +46,6 @@ class VTC:
         if challenger.state is not RequestState.RUNNING:
             return False
         return self._taken_up[challenger.request_id] < self._taken_up[holder.request_id]
-
-    def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:  # noqa: ARG002
-        """Nothing: counters are all that counts."""
-        return {}
-
-    def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> None:  # noqa: ARG002
-        """As it is."""
-        return
 
     def is_due(self, executed_iterations: int) -> bool:  # noqa: ARG002
         """Whether anybody waits: each iteration's tokens count."""
