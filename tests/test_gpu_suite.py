@@ -41,6 +41,17 @@ def test_the_plan_keeps_nine_minutes_and_eight_files(suite, tmp_path):
     assert all((ROOT / name).exists() for phase in plan for name in phase.command if name.startswith("benchmarks/"))
 
 
+def test_phases_share_what_time_there_is_and_the_last_has_the_rest(suite):
+    chosen = [suite.Phase("kernels", [], 160), suite.Phase("engine", [], 240)]
+    assert [phase.limit_s for phase in suite.shared(chosen, 200)] == [80, 200]
+    assert [phase.limit_s for phase in suite.shared(chosen, 500)] == [160, 500]
+
+
+def test_the_engine_is_given_the_workload_that_its_script_writes(suite, load):
+    path = suite.ENGINE_ON_GPU.split("--workload ")[1].split()[0]
+    assert (ROOT / path).read_text().splitlines() == list(load("documents").conversations())
+
+
 def test_a_phase_that_runs_out_of_time_is_interrupted_and_may_write_what_it_has(suite, tmp_path):
     program = f"""
 import pathlib, threading
