@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import json
 import os
 import statistics
@@ -135,17 +136,19 @@ def sweep_pool():
 
 
 def show(points):
-    """At most 40 lines."""
-    link = [point for point in points if point["op"] == "link"]
+    """Each as it comes, and then hand it on; at most 40 lines in all."""
     print("link, share of one memcpy | programs", *(f"{n:>5}" for n in PROGRAMS), "| host us of zero_copy")
-    for point in link:
-        where = f"{point['piece']:>5} {point['direction']:14} {point['words']:>4} words {point['warps']} warps"
-        print(where, *(f"{share:5.2f}" for share in point["shares"].values()), f"| {point['host_us']:.0f}")
-    pool = [point for point in points if point["op"] != "link"]
-    print("pool, share of a device copy | words/warps", *pool[0]["shares"])
-    for point in pool:
-        where = f"{point['op']:7} {point['piece']:>6} {point['layout']}"
-        print(where, *(f"{share:6.2f}" for share in point["shares"].values()))
+    pool = False
+    for point in points:
+        if point["op"] == "link":
+            where = f"{point['piece']:>5} {point['direction']:14} {point['words']:>4} words {point['warps']} warps"
+            after = f"| {point['host_us']:.0f}"
+        else:
+            if not pool:
+                print("pool, share of a device copy | words/warps", *point["shares"])
+            pool, where, after = True, f"{point['op']:7} {point['piece']:>6} {point['layout']}", ""
+        print(where, *(f"{share:5.2f}" for share in point["shares"].values()), after, flush=True)
+        yield point
 
 
 def main():
@@ -158,12 +161,14 @@ def main():
     start = time.perf_counter()
     if DEVICE == "cuda":
         print(f"{device_name()}, link {link_speed(DIRECTIONS[0]):.1f} and {link_speed(DIRECTIONS[1]):.1f} GB/s")
-    points = [*sweep_link(), *sweep_pool()]
-    show(points)
-    print(f"in {time.perf_counter() - start:.0f} s{', in miniature: no number is a figure' if MINIATURE else ''}")
-    if arguments.json:
-        data = {"device": device_name(), "miniature": MINIATURE, "points": points}
-        arguments.json.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    points = []
+    try:
+        points.extend(show(itertools.chain(sweep_link(), sweep_pool())))
+        print(f"in {time.perf_counter() - start:.0f} s{', in miniature: no number is a figure' if MINIATURE else ''}")
+    finally:
+        if arguments.json:
+            data = {"device": device_name(), "miniature": MINIATURE, "points": points}
+            arguments.json.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
