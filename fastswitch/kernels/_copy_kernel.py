@@ -34,8 +34,9 @@ __all__ = ["MAX_WARPS", "TILE_BYTES", "launch_ids", "launch_runs"]
 # Words a program moves at a time, and in a warp. Of 8 bytes each, 32 words a lane are 16 loads of 16 bytes in flight in
 # each lane of 4 warps, the best of 8, 16 and 32 that another engine published for its page copies on a B300. By the
 # registers of the compiled kernel 5 such programs share an SM, so 160 KiB are in flight, where bandwidth times latency
-# asks for about 30. On an H200 (benchmarks/sweep_zero_copy.py, 2026-11-26) tiles of 1,024 to 8,192 words in 4 or 8 warps
-# are equal within 2 %, over the link and in the pool. The interpreter's cost is per program, so large tiles suit it too.
+# asks for about 30. On an H200 (benchmarks/sweep_zero_copy.py, 2026-11-26) tiles of 1,024 to 8,192 words in 4 or 8
+# warps are equal within 2 %, over the link and in the pool. The interpreter's cost is per program, so large tiles suit
+# it too.
 TILE_WORDS = 4096
 MAX_WARPS = 4
 WORDS_PER_WARP = TILE_WORDS // MAX_WARPS  # a small piece takes fewer warps, not fewer loads in flight
