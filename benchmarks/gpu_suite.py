@@ -155,6 +155,7 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run all phases; 1 if one of them failed."""
+    sys.path.insert(0, str(ROOT))  # the package need not be installed
     from verdicts import write_verdicts
 
     arguments = _arguments()
