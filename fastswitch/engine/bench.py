@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
@@ -34,6 +35,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     runs = choose_runs(options.runs, RUNS, lambda run: reasons[run.name])
     for path in options.outputs:
         check_writable(path)
+    policy = options.policy_with(DEFAULT_FREQUENCY)
     model = load_model(
         options.model,
         device=options.device,
@@ -49,15 +51,15 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
             "positions: lower --scale"
         )
     device_blocks, host_blocks = _pools(options, layout, workload)
+    speeds, on = measure_speeds(model, layout, workload), model.model.device
     spec = EngineSpec(
         layout=layout,
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=options.policy_with(DEFAULT_FREQUENCY),
+        policy=replace(policy, profile=speeds),
         check=options.check,
     )
-    speeds, on = measure_speeds(model, layout, workload), model.model.device
     link = default_link(speeds, layout, options.call_us, options.link_gbps) if options.emulates_link else None
     bed = ModelBed(model, spec, link, speeds, raw_copy_ms(layout, on), per_block_call_us(layout, on))
     plan = plan_arrivals(

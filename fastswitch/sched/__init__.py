@@ -1,12 +1,15 @@
 """Who gets memory, who gets tokens, what happens to a victim. Pure Python; knows no tensor and no thread."""
 
 from fastswitch.sched.accounting import TokenAccountant
+from fastswitch.sched.aging import Aging
 from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
+from fastswitch.sched.mlfq import MLFQ
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
 from fastswitch.sched.ranking import Insiders, Ranking
+from fastswitch.sched.recorded import RecordedPriorities
 from fastswitch.sched.roles import (
     Accountant,
     EvictionWay,
@@ -21,8 +24,10 @@ from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
 
 __all__ = [
     "FCFS",
+    "MLFQ",
     "NUM_LEVELS",
     "Accountant",
+    "Aging",
     "Eviction",
     "EvictionWay",
     "Evictor",
@@ -38,6 +43,7 @@ __all__ = [
     "Ranker",
     "Ranking",
     "Recompute",
+    "RecordedPriorities",
     "RequestState",
     "RequestView",
     "Room",

@@ -282,7 +282,7 @@ MISTAKES = {
     "host below a block": ([*SETUP, "--host-tokens", "3"], "--host-tokens 3 is less than one block of 16 tokens"),
     "unknown run": ([*SETUP, "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(SIMULATED_RUNS)),
     "no run": ([*SETUP, "--runs", ","], "unknown run ',': known are " + ", ".join(SIMULATED_RUNS)),
-    "unknown policy": ([*SETUP, "--policy", "vtc"], "--policy must be one of fcfs, priority, got 'vtc'"),
+    "unknown policy": ([*SETUP, "--policy", "lottery"], "--policy must be one of fcfs, priority, mlfq, got 'lottery'"),
     "no workload there": ([*SETUP, "--workload", "/nowhere/x.gz"], "/nowhere/x.gz: no such file"),
     "no times to scale": (
         [*SETUP, "--time-scale", "2"],
