@@ -1,4 +1,4 @@
-"""The rules learned from others' bugs (docs/design.md, Scheduling), each with what fails without it.
+"""The rules learned from others' bugs (docs/design.md, the scheduler's decisions), each with what fails without it.
 
 For each a line of the code that keeps it, what it would be without, and the tests that see the difference. ``make
 long`` breaks a copy of the package in each of these ways, and each of the tests must fail there.
