@@ -175,6 +175,20 @@ def test_the_ranker_is_asked_about_everybody_when_it_is_due_else_about_those_tha
     assert asked == [[0, 1], [2], [0, 1, 2]]
 
 
+def test_it_remembers_only_those_that_there_are():
+    driver = make(max_wait=2)
+    for request_id in range(50):
+        driver.arrive(request_id)
+        driver.step()
+        driver.end(request_id)
+        driver.requests.pop(request_id)
+    crowd(driver, 2)
+    for _ in range(3):
+        driver.step()
+    driver.look()
+    assert driver.ranker._known == {0, 1}
+
+
 def test_a_forecast_is_the_rankers_behind_those_who_will_have_aged():
     pattern = RandomPriorities(1)
     driver = make(max_wait=4, ranker=PriorityTrace(pattern, 0.25))

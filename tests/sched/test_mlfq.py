@@ -201,6 +201,36 @@ def test_who_waits_in_the_first_queue_is_not_asked_about_again_and_again():
     assert driver.num_dues == 1, "when they came"
 
 
+def test_nor_looked_at_again_and_again():
+    driver = make(starving_iterations=10)
+    looked_at = []
+    longer_than = driver.ranker._waits.longer_than
+
+    def counting(*arguments):
+        for each in longer_than(*arguments):
+            looked_at.append(each)
+            yield each
+
+    driver.ranker._waits.longer_than = counting
+    for request_id in range(20):
+        driver.arrive(request_id, 1)
+    for _ in range(100):
+        driver.step()
+    assert len(looked_at) <= 20 * 100 / 10, "each once in ten iterations"
+
+
+def test_a_quantum_is_used_up_by_the_tokens_that_make_it_up_whatever_their_sum_is_rounded_to():
+    """Eight times 0.1 are less than 0.8 in floating point."""
+    driver = Driver(MLFQ(lambda num_tokens: 0.1 * num_tokens, 0.1, num_queues=5))
+    driver.arrive(0, 8)
+    assert driver.queues() == {0: 3}
+    for _ in range(8):
+        assert driver.queues() == {0: 3}
+        driver.step((0, *DECODE))
+    assert driver.queues() == {0: 4}
+    assert MLFQ(lambda num_tokens: 0.1 * num_tokens, 0.3, num_queues=2).queue_of_prompt(3) == 0, "3 x 0.1 > 0.3"
+
+
 def test_a_forecast_is_of_those_who_will_have_starved():
     driver = make(starving_iterations=10)
     old, new = driver.arrive(0, 50), driver.arrive(1, 1)
