@@ -14,7 +14,6 @@ from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.engine.warm_up import warm_up
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import Workload, plan_arrivals
 from fastswitch.memory import KVLayout
@@ -36,6 +35,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     runs = choose_runs(options.runs, RUNS, lambda run: reasons[run.name])
     for path in options.outputs:
         check_writable(path)
+    policy = options.policy_with(DEFAULT_FREQUENCY)
     model = load_model(
         options.model,
         device=options.device,
@@ -51,19 +51,19 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
             "positions: lower --scale"
         )
     device_blocks, host_blocks = _pools(options, layout, workload)
-    spec = EngineSpec(
-        layout=layout,
-        device_blocks=device_blocks,
-        host_blocks=host_blocks,
-        growth_blocks=options.growth_blocks,
-        policy=options.policy_with(DEFAULT_FREQUENCY),
-        check=options.check,
-    )
     for order in dict.fromkeys(run.order for run in runs):
         ways = [run.way for run in runs if run.order == order and run.way is not None]
         budget = min(options.token_budget, workload.input_tokens)
         warm_up(model, replace(layout, order=order), ways, max_context=workload.max_context, token_budget=budget)
     speeds, on = measure_speeds(model, layout, workload), model.model.device
+    spec = EngineSpec(
+        layout=layout,
+        device_blocks=device_blocks,
+        host_blocks=host_blocks,
+        growth_blocks=options.growth_blocks,
+        policy=replace(policy, profile=speeds),
+        check=options.check,
+    )
     link = default_link(speeds, layout, options.call_us, options.link_gbps) if options.emulates_link else None
     bed = ModelBed(model, spec, link, speeds, raw_copy_ms(layout, on), per_block_call_us(layout, on))
     plan = plan_arrivals(

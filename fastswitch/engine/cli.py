@@ -42,8 +42,11 @@ WorkloadOption = Annotated[str, typer.Option("--workload", help="synthetic, or a
 MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter ones; 3 where they are synthetic")]
 Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
 TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
-PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs or priority")]
-Priority = Annotated[str, typer.Option("--priority", help="random or markov")]
+PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs, priority or mlfq")]
+Priority = Annotated[str, typer.Option("--priority", help="random, markov, or a file of levels")]
+Aging = Annotated[
+    int | None, typer.Option("--aging", help="iterations without service until a turn comes before everybody; never")
+]
 Packer = Annotated[str, typer.Option("--packer", help="prefill-first")]
 Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out or recompute")]
 TokenBudget = Annotated[int, typer.Option("--token-budget", help="tokens in one iteration")]
@@ -82,6 +85,7 @@ def bench(
     policy: PolicyOption = "priority",
     priority: Priority = "random",
     frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; 0.04")] = None,
+    aging: Aging = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
     token_budget: TokenBudget = 8192,
@@ -130,6 +134,7 @@ def simulate(
     policy: PolicyOption = "priority",
     priority: Priority = "random",
     frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; the setup's")] = None,
+    aging: Aging = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
     token_budget: TokenBudget = 8192,

@@ -175,7 +175,7 @@ class Engine:
 
         Raises:
             ValueError: if a turn can never fit.
-            DeadlockError: if the engine can never go on.
+            DeadlockError: if the engine can never go on, or nothing is left but what is suspended.
         """
 
         def prompt(conversation: int, turn: int) -> Sequence[int]:

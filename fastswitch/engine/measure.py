@@ -40,7 +40,7 @@ A10_LAYERS = 32
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """Of one model on this machine.
+    """Of one model on this machine; satisfies ``Profile``.
 
     Attributes:
         prefill_tokens_per_s: one prompt of the workload's mean input.
@@ -51,6 +51,15 @@ class Speeds:
     prefill_tokens_per_s: float
     decode_tokens_per_s: float
     iteration_s: float
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of that decode."""
+        return self.iteration_s
+
+    def prefill_s(self, num_tokens: int) -> float:
+        """Seconds of a prompt of so many tokens, each as long as in that prefill; at least a decode's."""
+        return max(self.iteration_s, num_tokens / self.prefill_tokens_per_s)
 
     def work_s(self, workload: Workload) -> float:
         """Seconds that the workload's tokens would take at these speeds."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastswitch.engine.policy import Policy
+from fastswitch.engine.priority_file import read_priorities
 from fastswitch.engine.usage import UsageError
 
 __all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
@@ -35,6 +36,7 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "call_us": (0, True),
     "link_gbps": (0, False),
     "seed": (0, True),
+    "aging": (1, True),
     "compute_share": (0, False),
     "memory_share": (0, False),
     "link_share": (0, False),
@@ -43,14 +45,14 @@ LIMITS: dict[str, tuple[float, bool]] = {
 }
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy": ("fcfs", "priority", "vtc", "vtc-preemptive"),
-    "priority": ("random", "markov"),
+    "policy": ("fcfs", "priority", "vtc", "vtc-preemptive", "mlfq"),
     "packer": ("prefill-first",),
     "evictor": ("swap-out", "recompute"),
     "arrival": ("conversation", "turn"),
     "link": ("emulated", "none"),
     "device": ("cpu", "cuda"),
 }
+PATTERNS = ("random", "markov")  # of --priority; anything else is a file
 
 # output |-> how its name may end; nothing: in any way
 SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -81,6 +83,7 @@ class ExperimentOptions:
     policy: str = "priority"
     priority: str = "random"
     frequency: float | None = None
+    aging: int | None = None
     packer: str = "prefill-first"
     token_budget: int = 8192
     evictor: str = "swap-out"
@@ -105,6 +108,8 @@ class ExperimentOptions:
             value = getattr(self, name, None)
             if value is not None and value not in known:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
+        if self.priority not in PATTERNS and not Path(self.priority).exists():
+            raise UsageError(f"--priority must be one of {', '.join(PATTERNS)}, or a file, got {self.priority!r}")
         if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
         for one, other in itertools.combinations(SUFFIXES, 2):
@@ -128,7 +133,11 @@ class ExperimentOptions:
         return self.trace_out is not None or self.timeline is not None
 
     def policy_with(self, frequency: float) -> Policy:
-        """The policy asked for; ``frequency`` where none was."""
+        """The policy asked for; ``frequency`` where none was. It lacks the model's profile.
+
+        Raises:
+            WorkloadError: if the file of the levels is of no use.
+        """
         return Policy(
             policy=self.policy,
             priority=self.priority,
@@ -137,6 +146,8 @@ class ExperimentOptions:
             token_budget=self.token_budget,
             evictor=self.evictor,
             seed=self.seed,
+            aging=self.aging,
+            recorded=None if self.priority in PATTERNS else read_priorities(Path(self.priority)),
         )
 
 

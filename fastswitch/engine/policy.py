@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from fastswitch.sched import (
     FCFS,
+    MLFQ,
     VTC,
     Accountant,
+    Aging,
     MarkovPriorities,
     PreemptiveVTC,
     PrefillFirst,
+    Priorities,
     PriorityTrace,
     RandomPriorities,
     Ranker,
@@ -21,7 +24,19 @@ from fastswitch.sched import (
     TokenAccountant,
 )
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Profile"]
+
+
+class Profile(Protocol):
+    """How long the model's iterations take, as measured or computed once before all runs."""
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of an iteration that gives each of a few requests a token."""
+
+    def prefill_s(self, num_tokens: int) -> float:
+        """Seconds of one that computes a prompt of so many tokens."""
+
 
 FAIR = {"vtc": VTC, "vtc-preemptive": PreemptiveVTC}
 
@@ -31,13 +46,16 @@ class Policy:
     """A scheduler, as its options say it; makes a fresh one for each run.
 
     Attributes:
-        policy: ``fcfs``, ``priority``, ``vtc`` or ``vtc-preemptive``.
-        priority: pattern of the levels, ``random`` or ``markov``.
+        policy: ``fcfs``, ``priority``, ``vtc``, ``vtc-preemptive`` or ``mlfq``.
+        priority: pattern of the levels, ``random`` or ``markov``, or the name of the file that has them.
         frequency: updates of the levels, an iteration.
         packer: ``prefill-first``.
         token_budget: tokens in one iteration.
         evictor: of runs that copy, ``swap-out`` or ``recompute``.
         seed: of the levels.
+        aging: executed iterations without service after which a turn comes before everybody; None: never.
+        recorded: the levels of that file.
+        profile: of the model, which ``mlfq`` ranks by.
     """
 
     policy: str
@@ -47,23 +65,41 @@ class Policy:
     token_budget: int
     evictor: str
     seed: int
+    aging: int | None = None
+    recorded: Priorities | None = None
+    profile: Profile | None = None
 
     def scheduler(self, *, copies: bool) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims."""
         evictor = SwapOut() if copies and self.evictor == "swap-out" else Recompute()
         ranker, accountant = self._ranker_and_accountant()
+        if self.aging is not None:
+            ranker = accountant = Aging(ranker, accountant, self.aging)
         return Scheduler(ranker, PrefillFirst(self.token_budget), evictor, accountant)
 
     def as_json(self) -> dict[str, Any]:
         """What was decided, without what it does not use."""
-        unused = {"seed"} if self.policy == "priority" else {"seed", "priority", "frequency"}
-        return {name: value for name, value in asdict(self).items() if name not in unused}
+        unused = {"seed", "recorded", "profile"}
+        if self.policy != "priority":
+            unused |= {"priority", "frequency"}
+        if self.aging is None:
+            unused.add("aging")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in unused}
 
     def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
+        """Two objects, or one twice: a policy that ranks by what was served is both."""
+        if self.policy == "fcfs":
+            return FCFS(), TokenAccountant()
         if self.policy in FAIR:
             fair = FAIR[self.policy]()
             return fair, fair
-        if self.policy == "fcfs":
-            return FCFS(), TokenAccountant()
-        pattern = RandomPriorities if self.priority == "random" else MarkovPriorities
-        return PriorityTrace(pattern(self.seed), self.frequency), TokenAccountant()
+        if self.policy == "mlfq":
+            assert self.profile is not None, "whoever makes the policy profiles the model"
+            mlfq = MLFQ(self.profile.prefill_s, self.profile.decode_s)
+            return mlfq, mlfq
+        return PriorityTrace(self._priorities(), self.frequency), TokenAccountant()
+
+    def _priorities(self) -> Priorities:
+        if self.recorded is not None:
+            return self.recorded
+        return RandomPriorities(self.seed) if self.priority == "random" else MarkovPriorities(self.seed)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fastswitch.engine.request import Turn
+from fastswitch.engine.step_loop import DeadlockError
 from fastswitch.engine.workloads import ArrivalPlan, Workload, next_arrival_s
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Replay:
 
         Raises:
             ValueError: if a turn can never fit.
-            DeadlockError: if the engine can never go on.
+            DeadlockError: if the engine can never go on, or nothing is left but what is suspended.
         """
         while self._arrivals or self._running:
             self._submit_due()
@@ -74,9 +75,19 @@ class Replay:
             if self._on_step is not None:
                 self._on_step(len(self.turns) - len(self._running))
             if not ran and (self._running or self._arrivals):
-                self._engine.wait_for_work(self._start_s + self._arrivals[0][0] if self._arrivals else None)
+                self._wait()
         self._seconds, self._ended = self._elapsed(), True
         self._settle()
+
+    def _wait(self) -> None:
+        if self._arrivals:
+            self._engine.wait_for_work(self._start_s + self._arrivals[0][0])
+            return
+        held = sorted(request.request_id for request in self._engine.requests if request.suspended)
+        wanting = any(request.turn is not None and not request.suspended for request in self._engine.requests)
+        if held and not wanting and not self._engine.num_in_flight:
+            raise DeadlockError(f"nothing is left to run but suspended requests, {held}: resume one")
+        self._engine.wait_for_work()
 
     def _elapsed(self) -> float:
         clock = self._engine.clock

@@ -1,14 +1,17 @@
 """Who gets memory, who gets tokens, what happens to a victim. Pure Python; knows no tensor and no thread."""
 
 from fastswitch.sched.accounting import TokenAccountant
+from fastswitch.sched.aging import Aging
 from fastswitch.sched.decisions import Decision, first_difference
 from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
+from fastswitch.sched.mlfq import MLFQ
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
 from fastswitch.sched.preemptive_vtc import PreemptiveVTC
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
 from fastswitch.sched.ranking import Insiders, Ranking
+from fastswitch.sched.recorded import RecordedPriorities
 from fastswitch.sched.roles import (
     Accountant,
     EvictionWay,
@@ -25,9 +28,11 @@ from fastswitch.sched.vtc import VTC
 
 __all__ = [
     "FCFS",
+    "MLFQ",
     "NUM_LEVELS",
     "VTC",
     "Accountant",
+    "Aging",
     "Decision",
     "Eviction",
     "EvictionWay",
@@ -45,6 +50,7 @@ __all__ = [
     "Ranker",
     "Ranking",
     "Recompute",
+    "RecordedPriorities",
     "RequestState",
     "RequestView",
     "Room",

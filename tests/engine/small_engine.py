@@ -28,8 +28,10 @@ def make_engine(
     max_context=512,
     max_switches=64,
     copies_ahead=False,
+    ranker=None,
+    accountant=None,
 ):
-    """An engine with poisoned pools; ``frequency`` None keeps the levels that are submitted."""
+    """An engine with poisoned pools; ``frequency`` None keeps the levels that are submitted, if no ranker is given."""
     device_pool, host_pool = stamp_pools(device_blocks, host_blocks, block_size, order)
     clock = clock or FakeClock()
     executor = StampExecutor(device_pool, max_context=max_context, clock=clock, iteration_s=1.0)
@@ -37,8 +39,8 @@ def make_engine(
     host = PoisoningAllocator(allocator(host_blocks), host_pool)
     kv = KVCacheManager(device, host, block_size, reuse=reuse)
     device.spare(kv.still_read)
-    ranker = PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
-    roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), TokenAccountant()
+    ranker = ranker or PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
+    roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), accountant or TokenAccountant()
     scheduler = Scheduler(*roles, max_switches=max_switches)
     swaps = swaps(device_pool, host_pool)
     engine = Engine(executor, scheduler, kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead)

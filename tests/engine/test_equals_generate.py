@@ -17,6 +17,8 @@ from fastswitch.engine.model_executor import ModelExecutor, kv_layout
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager, PagedAllocator
 from fastswitch.memory.pool import KVPool
 from fastswitch.sched import (
+    MLFQ,
+    Aging,
     PrefillFirst,
     PriorityTrace,
     RandomPriorities,
@@ -104,15 +106,16 @@ def serve(engine, checker):
     raise AssertionError("the engine has not come to an end")
 
 
-def run(name, swaps_class, *, allocator, order, way, reuse, evictor, host_order=None, packer=None):
+def run(name, swaps_class, *, allocator, order, way, reuse, evictor, host_order=None, packer=None, ranker=None):
     model, layout = routed(name)
     device_pool = KVPool(replace(layout, order=order), DEVICE_BLOCKS)
     host_pool = KVPool(replace(layout, order=host_order or order), HOST_BLOCKS)
     device = PoisoningAllocator(allocator(DEVICE_BLOCKS), device_pool)
     kv = KVCacheManager(device, PoisoningAllocator(allocator(HOST_BLOCKS), host_pool), BLOCK_SIZE, reuse=reuse)
     device.spare(kv.still_read)
-    ranker = PriorityTrace(RandomPriorities(1), 0.5)
-    scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor, TokenAccountant())
+    accountant = ranker or TokenAccountant()
+    ranker = ranker or PriorityTrace(RandomPriorities(1), 0.5)
+    scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor, accountant)
     clock = RealClock()
     adaptive = AdaptiveSwap() if swaps_class is SwapCoordinator else None
     swaps = ComparingSwaps(swaps_class(device_pool, host_pool, transfer=way, clock=clock), kv, device_pool, host_pool)
@@ -158,6 +161,33 @@ def test_switched_requests_equal_generate(name, way):
     assert (switches["drops"], switches["failed"], switches["recomputed_tokens"]) == (0, 0, 0)
     assert (switches["reused_tokens"] > 0) == reuse
     assert num_compared > 200
+
+
+def mlfq():
+    """A prompt of 10 takes as long as 5 answers: it is demoted in the middle of its answer, and so are all."""
+    return MLFQ(lambda num_tokens: num_tokens / 2, 1.0, starving_iterations=30)
+
+
+def aged_mlfq():
+    ranker = mlfq()
+    return Aging(ranker, ranker, 5)
+
+
+@pytest.mark.parametrize("make_ranker", [mlfq, aged_mlfq])
+@pytest.mark.parametrize("evictor", [SwapOut, Recompute])
+def test_so_do_those_that_are_ranked_by_what_was_served(make_ranker, evictor):
+    answers, switches, _ = run(
+        "llama",
+        SwapCoordinator,
+        allocator=BlockGroupAllocator,
+        order="block_major",
+        way="per_run",
+        reuse=True,
+        evictor=evictor(),
+        ranker=make_ranker(),
+    )
+    assert answers == generated("llama")
+    assert switches["swap_ins" if evictor is SwapOut else "drops"] > 5
 
 
 @pytest.mark.parametrize(

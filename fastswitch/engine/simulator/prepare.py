@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.link import EmulatedLink
@@ -10,7 +11,7 @@ from fastswitch.engine.options import SimulateOptions
 from fastswitch.engine.runs import FREE, SIMULATED_RUNS, RunSpec, choose_runs
 from fastswitch.engine.simulator.copy_costs import CalibratedCosts
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
-from fastswitch.engine.simulator.simulated_bed import SimulatedBed
+from fastswitch.engine.simulator.simulated_bed import SimulatedBed, profile_of
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workload_choice import choose_workload
@@ -31,6 +32,7 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         WorkloadError: the workload is.
     """
     setup = find_setup(options.setup)
+    policy = options.policy_with(setup.frequency)
     for path in options.outputs:
         check_writable(path)
     assumed = _assumptions(options)
@@ -44,7 +46,7 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=options.policy_with(setup.frequency),
+        policy=replace(policy, profile=profile_of(setup.roofline(assumed), workload)),
         check=options.check,
     )
     bed = SimulatedBed.of(setup, assumed, spec, link)

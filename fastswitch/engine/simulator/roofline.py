@@ -25,7 +25,7 @@ from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.executor import BatchEntry
 from fastswitch.engine.simulator.model_shape import ModelShape
 
-__all__ = ["IterationWork", "Roofline", "RooflineExecutor"]
+__all__ = ["IterationWork", "Roofline", "RooflineExecutor", "RooflineProfile"]
 
 FORCED_TOKEN = 0
 VOCAB_SIZE = 2**31  # no token means anything, so any may be asked for
@@ -118,6 +118,30 @@ class Roofline:
         computing_s, reading_s = work.flops / self.flops, moved / self.bytes_per_s
         shown_s = max(computing_s, reading_s) + (1 - self.overlap) * min(computing_s, reading_s)
         return shown_s + self.iteration_s + self.request_s * work.requests + self.chunk_s * work.chunks
+
+
+@dataclass(frozen=True, slots=True)
+class RooflineProfile:
+    """What a scheduler may know of the model beforehand; satisfies ``Profile``.
+
+    Attributes:
+        roofline: how long an iteration takes.
+        mean_context: tokens that a request has at a decode.
+        decode_batch: requests of a decode.
+    """
+
+    roofline: Roofline
+    mean_context: int
+    decode_batch: int
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of a decode."""
+        return self.roofline.seconds([(self.mean_context, 1, True)] * self.decode_batch)
+
+    def prefill_s(self, num_tokens: int) -> float:
+        """Seconds of a prompt of so many tokens behind no others."""
+        return self.roofline.seconds([(0, num_tokens, True)])
 
 
 class RooflineExecutor:

@@ -20,7 +20,7 @@ from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.runs import FREE, RunSpec
 from fastswitch.engine.simulator.charged_scheduler import ChargedScheduler
 from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts
-from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor
+from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor, RooflineProfile
 from fastswitch.engine.simulator.setup import Assumptions, Setup
 from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
 from fastswitch.engine.spec import EngineSpec
@@ -28,7 +28,7 @@ from fastswitch.engine.workloads import Workload
 from fastswitch.kernels import TransferCosts
 from fastswitch.memory import KVLayout
 
-__all__ = ["SimulatedBed"]
+__all__ = ["SimulatedBed", "profile_of"]
 
 DECODE_BATCH = 8  # of the seconds of work, as where they are measured
 
@@ -99,9 +99,8 @@ class SimulatedBed:
     def work_s(self, workload: Workload) -> float:
         """By the roofline: a prompt of the mean input at a time, decodes by eight at the mean context."""
         mean_input = max(1, round(workload.input_tokens / workload.num_turns))
-        mean_context = max(1, round((workload.input_tokens + workload.output_tokens) / len(workload) / 2))
-        prefill_s = self.roofline.seconds([(0, mean_input, True)]) / mean_input
-        decode_s = self.roofline.seconds([(mean_context, 1, True)] * DECODE_BATCH) / DECODE_BATCH
+        profile = profile_of(self.roofline, workload)
+        prefill_s, decode_s = profile.prefill_s(mean_input) / mean_input, profile.decode_s / DECODE_BATCH
         return workload.input_tokens * prefill_s + workload.output_tokens * decode_s
 
     def environment(self) -> Mapping[str, Any]:
@@ -133,3 +132,9 @@ class SimulatedBed:
         if isinstance(self.link, TransferCosts):
             return CalibratedCosts(self.link, layout, run.way)
         return LinkCosts(self.link, layout, run.way, self.copy_work)
+
+
+def profile_of(roofline: Roofline, workload: Workload) -> RooflineProfile:
+    """By the roofline, at the workload's mean context."""
+    mean_context = max(1, round((workload.input_tokens + workload.output_tokens) / len(workload) / 2))
+    return RooflineProfile(roofline, mean_context, DECODE_BATCH)

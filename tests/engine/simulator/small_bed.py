@@ -14,6 +14,7 @@ from fastswitch.engine.policy import Policy
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.runs import SIMULATED_RUNS
 from fastswitch.engine.simulator import ModelShape, Roofline, SimulatedBed
+from fastswitch.engine.simulator.roofline import RooflineProfile
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.workloads import (
     ArrivalPlan,
@@ -54,8 +55,12 @@ def make_bed(
     growth_blocks=4,
     seed=0,
     check=False,
+    aging=None,
 ):
-    policy = Policy(policy, "random", frequency, "prefill-first", token_budget, "swap-out", seed)
+    profile = RooflineProfile(roofline, mean_context=8, decode_batch=1)
+    policy = Policy(
+        policy, "random", frequency, "prefill-first", token_budget, "swap-out", seed, aging=aging, profile=profile
+    )
     spec = EngineSpec(roofline.model.kv_layout(block_size), device_blocks, host_blocks, growth_blocks, policy, check)
     return SimulatedBed("made up", {}, {}, spec, roofline, link)
 

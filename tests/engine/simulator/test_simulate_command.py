@@ -226,7 +226,7 @@ def test_check_looks_at_every_step(simulate, monkeypatch):
     assert len(seen) > 50
 
 
-POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, got 'lottery'"
+POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, mlfq, got 'lottery'"
 MISTAKES = {
     "no setup": ([], "Missing option '--setup'. (see fastswitch --help)"),
     "unknown setup": (
