@@ -41,7 +41,8 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         random_weights=options.random_weights,
         seed=options.seed,
     )
-    workload = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
+    chosen = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
+    workload = chosen.workload
     layout = kv_layout(model.model, options.block_size, "block_major")
     if workload.max_context > model.max_context:
         raise UsageError(
@@ -54,7 +55,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=options.policy_with(DEFAULT_FREQUENCY),
+        policy=options.policy_with(DEFAULT_FREQUENCY, chosen.weights),
         check=options.check,
     )
     speeds, on = measure_speeds(model, layout, workload), model.model.device

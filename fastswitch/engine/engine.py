@@ -13,6 +13,7 @@ from fastswitch.engine.conversations import Conversations
 from fastswitch.engine.executor import Executor
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Request, Turn
+from fastswitch.engine.service_recorder import ServiceRecorder
 from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import Swaps
@@ -55,6 +56,8 @@ class Engine:
         self.swaps = swaps
         self.counts = SwitchCounts()
         self._vocab_size = executor.vocab_size
+        self._scheduler = scheduler
+        self._service: ServiceRecorder | None = None
         self._conversations = Conversations(kv, self.clock, executor.max_context, scheduler.accountant)
         self._switcher = Switcher(kv, swaps, adaptive, self.counts)
         self._loop = StepLoop(
@@ -105,7 +108,10 @@ class Engine:
 
     def step(self) -> bool:
         """Do one step; whether an iteration ran. Waits for nothing but a copy that is worth waiting for."""
-        return self._loop.step()
+        ran = self._loop.step()
+        if self._service is not None:
+            self._service.end_step()
+        return ran
 
     def wait_for_work(self, until: float | None = None) -> None:
         """When ``step`` ran nothing: wait for a copy, or jump to ``until``, when the next turn arrives.
@@ -191,6 +197,18 @@ class Engine:
         """
         self._loop.recorder = self._switcher.recorder = recorder = TimelineRecorder(self.clock, self.swaps)
         return recorder
+
+    def record_service(self) -> ServiceRecorder:
+        """Note who is served and who waits, from the first turn on; ``record()`` of what comes back has it.
+
+        Raises:
+            RuntimeError: if there were turns already, or it is recorded already.
+        """
+        if self._service is not None or self.num_ended_turns or self.num_conversations:
+            raise RuntimeError("service must be recorded once, before the first turn")
+        self._service = ServiceRecorder(self._scheduler.accountant, self.clock)
+        self._scheduler.accountant = self._conversations.accountant = self._service
+        return self._service
 
     @property
     def requests(self) -> Collection[Request]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,6 +58,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "plot": (".png",),
     "trace_out": (".json", ".json.gz"),
     "timeline": (".png",),
+    "clients_plot": (".png",),
 }
 
 
@@ -95,6 +97,8 @@ class ExperimentOptions:
     plot: Path | None = None
     trace_out: Path | None = None
     timeline: Path | None = None
+    clients: str | None = None
+    clients_plot: Path | None = None
     check: bool = False
 
     def __post_init__(self) -> None:
@@ -106,6 +110,8 @@ class ExperimentOptions:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
         if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
+        if self.num_clients is not None and self.num_clients < 1:
+            raise UsageError(f"--clients must be a number of at least 1, or a file, got {self.clients}")
         for one, other in itertools.combinations(SUFFIXES, 2):
             path = getattr(self, one)
             same = getattr(self, other)
@@ -126,8 +132,21 @@ class ExperimentOptions:
         """Whether what happens when is to be kept."""
         return self.trace_out is not None or self.timeline is not None
 
-    def policy_with(self, frequency: float) -> Policy:
-        """The policy asked for; ``frequency`` where none was."""
+    @property
+    def num_clients(self) -> int | None:
+        """Clients to deal the conversations to; None where a file was given, or nothing."""
+        try:
+            return None if self.clients is None else int(self.clients)
+        except ValueError:
+            return None
+
+    @property
+    def clients_file(self) -> Path | None:
+        """A workload with clients, or a table of their weights; None where a number was given, or nothing."""
+        return None if self.clients is None or self.num_clients is not None else Path(self.clients)
+
+    def policy_with(self, frequency: float, weights: Mapping[Hashable, float] | None = None) -> Policy:
+        """The policy asked for; ``frequency`` where none was, and ``weights`` of clients."""
         return Policy(
             policy=self.policy,
             priority=self.priority,
@@ -136,6 +155,7 @@ class ExperimentOptions:
             token_budget=self.token_budget,
             evictor=self.evictor,
             seed=self.seed,
+            weights=weights or {},
         )
 
 

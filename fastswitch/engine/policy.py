@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fastswitch.sched import (
@@ -33,6 +34,7 @@ class Policy:
         token_budget: tokens in one iteration.
         evictor: of runs that copy, ``swap-out`` or ``recompute``.
         seed: of the levels.
+        weights: client_id |-> how much it is entitled to; a client that is not named has 1.
     """
 
     policy: str
@@ -42,6 +44,7 @@ class Policy:
     token_budget: int
     evictor: str
     seed: int
+    weights: Mapping[Hashable, float] = field(default_factory=dict)
 
     def scheduler(self, *, copies: bool) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims."""
@@ -51,6 +54,8 @@ class Policy:
     def as_json(self) -> dict[str, Any]:
         """What was decided, without what it does not use."""
         unused = {"seed", "priority", "frequency"} if self.policy == "fcfs" else {"seed"}
+        if not self.weights:
+            unused.add("weights")
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
     def _ranker(self) -> Ranker:
