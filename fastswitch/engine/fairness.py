@@ -8,6 +8,7 @@ Quantitative Measure of Fairness and Discrimination for Resource Allocation in S
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -70,7 +71,7 @@ def backlogged_windows(
     """
     windows = np.floor_divide(times_s, window_s)
     starts = np.flatnonzero(np.diff(windows, prepend=-1.0))
-    for start, end in zip(starts, [*starts[1:], len(windows)], strict=True):
+    for start, end in itertools.pairwise([*starts, len(windows)]):
         waiting = backlogged[start:end].all(axis=0)
         if waiting.sum() >= 2:
             yield service[start:end, waiting].sum(axis=0)

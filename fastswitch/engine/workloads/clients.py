@@ -40,7 +40,8 @@ def deal_clients(workload: Workload, client_ids: Sequence[int | str], *, seed: i
             " clients or more conversations"
         )
     shares = 1 / np.arange(1, len(client_ids) + 1)
-    upto = np.rint(np.cumsum(shares) / shares.sum() * (len(workload) - len(client_ids))).astype(np.int64)
+    # rounded up, so that nobody has more than the first
+    upto = np.ceil(np.cumsum(shares) / shares.sum() * (len(workload) - len(client_ids)) - 1e-9).astype(np.int64)
     owners = np.repeat(np.arange(len(client_ids)), 1 + np.diff(upto, prepend=0))
     drawn = stream(seed, Purpose.CLIENTS).permutation(owners).tolist()
     dealt = (
