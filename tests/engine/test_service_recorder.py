@@ -72,9 +72,10 @@ def test_turns_that_follow_in_an_iteration_wait_from_the_next_one_on():
     recorder = engine.record_service()
     engine.submit([1, 2], 2, client_id="a", conversation_id=0)
     engine.submit([3, 4], 2, client_id="a", conversation_id=0)  # arrives when the first has ended
+    engine.submit([1, 2, 3], 3, client_id="b")  # and is served after it in that iteration
     finish(engine)
     record = recorder.record()
-    assert record.service()[:, 0].tolist() == [4, 2, 4, 2]
+    assert record.service().tolist() == [[4, 5], [2, 2], [4, 0], [2, 2]]
     assert not record.backlogged().any()
 
 
