@@ -16,6 +16,7 @@ from fastswitch.engine.service_record import ServiceRecord
 __all__ = ["plot_clients"]
 
 NAMED = 10  # clients with a colour of their own, those with the most service; the others are grey
+LINEAR = 100  # tokens of difference; more is drawn by its logarithm
 COLUMN, TITLE_WIDTH = 4.2, 44  # inches, and characters, of a run
 
 
@@ -92,4 +93,5 @@ def _differences(axis: Any, record: ServiceRecord, weights: Mapping[Hashable, fl
     if len(weight) <= MOST_CLIENTS:
         gaps = service_gaps(service, record.backlogged())
         axis.step(record.times_s, gaps, color="black", label="of two while both wait", **style)
+    axis.set_yscale("symlog", linthresh=LINEAR)
     axis.grid(visible=True, alpha=0.25)

@@ -20,7 +20,7 @@ LEGEND = (
     "service: tokens of prompts computed + 2 x tokens generated, recomputed ones left out, per unit of weight; in all "
     "it is what was asked for. gap: the largest difference of service of two clients over any time in which both had "
     "turns waiting to be admitted; contended: iterations in which two or more had. Jain: 1 if all get the same, 1/n if "
-    "one gets everything; of windows: among those who waited throughout, over windows of a tenth of the arrivals"
+    "one gets everything; of windows: among those who waited throughout, over thirtieths of the arrivals' time"
 )
 
 

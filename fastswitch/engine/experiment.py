@@ -29,7 +29,7 @@ from fastswitch.memory import KVOverTime
 
 __all__ = ["Experiment", "Progress", "Served"]
 
-WINDOWS = 10  # of the time in which conversations start: in each, who waits throughout is compared
+WINDOWS = 30  # of the time in which conversations start: in each, who waits throughout is compared
 
 Progress = Callable[[str, int, int], None]  # run, turns ended, turns in all
 

@@ -66,10 +66,10 @@ def test_service_is_compared_per_unit_of_weight():
     assert "weights" not in by_hand()[1].as_json()["policy"]
 
 
-def test_windows_are_tenths_of_the_arrivals():
-    # a's second and b's wait from second 0 to 2; a fourth conversation, of b's, starts at second 15
+def test_windows_are_thirtieths_of_the_arrivals():
+    # a's second and b's wait from second 0 to 2; a fourth conversation, of b's, starts at second 45
     workload = with_clients(make_workload([(6, 2)], [(6, 2)], [(6, 2)], [(6, 2)]), "a", "a", "b", "b")
-    run = serve(workload, [0, 0, 0, 15], ["fastswitch"], device_blocks=2, policy="fcfs")
+    run = serve(workload, [0, 0, 0, 45], ["fastswitch"], device_blocks=2, policy="fcfs")
     windows = run.results[0]["clients"]["jain_backlogged"]
     # [0, 1.5): 8 and 0; [1.5, 3): 2 and 0; then a's second has what it waited for
     assert windows == {"window_s": 1.5, "n": 2, "mean": 0.5, "min": 0.5}
