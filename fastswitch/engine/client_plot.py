@@ -54,7 +54,7 @@ def plot_clients(
         axes[1, column].set_xlabel("seconds")
     axes[0, 0].set_ylabel("service, weighted tokens")
     axes[1, 0].set_ylabel("largest difference")
-    axes[1, 0].legend(fontsize=7, loc="upper left")
+    axes[1, 0].legend(fontsize=7, loc="lower right")
     axes[0, 0].legend(fontsize=7, title="client", title_fontsize=7, loc="upper left")
     figure.suptitle("\n".join(textwrap.wrap(title, max(2, len(records)) * TITLE_WIDTH)), fontsize=9)
     figure.savefig(path, dpi=120, format="png")
@@ -63,8 +63,8 @@ def plot_clients(
 
 def _by_service(record: ServiceRecord) -> list[Hashable]:
     service = np.bincount(record.given[:, 1], record.amounts, len(record.client_ids))
-    ranked = sorted((-amount, str(name), name) for amount, name in zip(service, record.client_ids, strict=True))
-    return [client_id for _, _, client_id in ranked]
+    amounts = dict(zip(record.client_ids, service, strict=True))
+    return sorted(amounts, key=lambda client_id: (-amounts[client_id], str(client_id)))
 
 
 def _curves(axis: Any, record: ServiceRecord, weights: Mapping[Hashable, float], order: list[Hashable]) -> None:
