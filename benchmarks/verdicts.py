@@ -1,7 +1,8 @@
 """What the kernels' benchmarks measured, beside its targets: a table, from their JSON.
 
 ``python benchmarks/verdicts.py FOLDER`` reads ``kernels.json`` there and writes ``verdicts.md``. Every figure is a
-ratio within one file. What was not measured is said to be so.
+ratio within one file. What was not measured is said to be so. The chosen way is set beside the best by the rule that
+`TransferCosts.cheapest` chooses by: a kernel must be faster by a tenth.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fastswitch.kernels.transfer_costs import KERNEL_GAIN, KERNEL_WAYS
 
 __all__ = ["Verdict", "verdicts", "write_verdicts"]
 
@@ -55,7 +58,7 @@ def _block_copies(points: list[Point]) -> Iterator[Verdict]:
 def _swaps_on_gpu(points: list[Point]) -> Iterator[Verdict]:
     for direction in ("device_to_host", "host_to_device"):
         link = _speed(_one(points, op="link", direction=direction))
-        for case in sorted({point["case"] for point in points if "case" in point}):
+        for case in sorted({point["case"] for point in points if "way" in point}):
             ways = _ways(points, case, direction)
             best = max(ways.values(), default=None)
             yield Verdict(f"{case}, {direction}: the best way, of one big memcpy", _ratio(best, link), 0.95)
@@ -63,8 +66,10 @@ def _swaps_on_gpu(points: list[Point]) -> Iterator[Verdict]:
                 over = _ratio(best, ways.get("per_block"))
                 yield Verdict(f"{case}, {direction}: the best way over per_block", over, 5.0)
             chosen = _one(points, case=case, direction=direction, way="per_run")
-            taken = ways.get(chosen["chosen"]) if chosen else None
-            yield Verdict(f"{case}, {direction}: the chosen way, of the best", _ratio(taken, best), 0.95)
+            valued = {way: speed / (KERNEL_GAIN if way in KERNEL_WAYS else 1.0) for way, speed in ways.items()}
+            taken = valued.get(chosen["chosen"]) if chosen else None
+            ratio = _ratio(taken, max(valued.values(), default=None))
+            yield Verdict(f"{case}, {direction}: the chosen way, of the best (a kernel's speed over 1.1)", ratio, 0.95)
 
 
 def _swaps_on_cpu(points: list[Point]) -> Iterator[Verdict]:

@@ -41,6 +41,17 @@ def test_the_plan_keeps_nine_minutes_and_eight_files(suite, tmp_path):
     assert all((ROOT / name).exists() for phase in plan for name in phase.command if name.startswith("benchmarks/"))
 
 
+def test_phases_share_what_time_there_is_and_the_last_has_the_rest(suite):
+    chosen = [suite.Phase("kernels", [], 160), suite.Phase("engine", [], 240)]
+    assert [phase.limit_s for phase in suite.shared(chosen, 200)] == [80, 200]
+    assert [phase.limit_s for phase in suite.shared(chosen, 500)] == [160, 500]
+
+
+def test_the_engine_is_given_the_workload_that_its_script_writes(suite, load):
+    path = suite.ENGINE_ON_GPU.split("--workload ")[1].split()[0]
+    assert (ROOT / path).read_text().splitlines() == list(load("documents").conversations())
+
+
 def test_a_phase_that_runs_out_of_time_is_interrupted_and_may_write_what_it_has(suite, tmp_path):
     program = f"""
 import pathlib, threading
@@ -76,17 +87,21 @@ def test_interpreted_kernels_are_never_run_there(suite, monkeypatch):
 LINK = [{"op": "link", "direction": direction, "GB/s": 50.0} for direction in ("device_to_host", "host_to_device")]
 
 
+CHOSEN = "the chosen way, of the best (a kernel's speed over 1.1)"
+
+
 def of_way(way, speed, *, chosen="staged", case="layer_major 32KiB", direction="device_to_host"):
     return {"case": case, "direction": direction, "way": way, "chosen": chosen, "GB/s": speed}
 
 
 def test_verdicts_are_ratios_within_one_file(verdicts):
-    points = [*LINK, of_way("per_block", 8.0), of_way("per_run", 9.0), of_way("staged", 48.0), of_way("batched", 49.0)]
+    ways = {"per_block": 8.0, "per_run": 9.0, "staged": 48.0, "batched": 49.0}
+    points = [*LINK, *(of_way(way, speed, chosen="batched") for way, speed in ways.items())]
     found = {each.what: each for each in verdicts.verdicts(points, "cuda")}
     best = found["layer_major 32KiB, device_to_host: the best way, of one big memcpy"]
     assert (best.figure, best.word) == (0.98, "reached")
     assert found["layer_major 32KiB, device_to_host: the best way over per_block"].figure == 49 / 8
-    assert found["layer_major 32KiB, device_to_host: the chosen way, of the best"].figure == 48 / 49
+    assert found[f"layer_major 32KiB, device_to_host: {CHOSEN}"].figure == 1.0
     assert found["layer_major 32KiB, host_to_device: the best way, of one big memcpy"].word == "not run"
     assert found["decode, 64 requests x 4k tokens: of the device's bandwidth"].word == "not run"
 
@@ -97,8 +112,21 @@ def test_a_missed_target_is_called_missed(verdicts):
     assert words == {
         "the best way, of one big memcpy": "MISSED",
         "the best way over per_block": "MISSED",
-        "the chosen way, of the best": "MISSED",
+        CHOSEN: "MISSED",
     }
+
+
+def test_a_kernel_that_is_chosen_for_less_than_a_tenth_is_not_the_best(verdicts):
+    points = [*LINK, of_way("per_run", 48.0), of_way("staged", 49.0)]
+    (found,) = [each for each in verdicts.verdicts(points, "cuda") if each.figure and CHOSEN in each.what]
+    assert found.figure == pytest.approx(49 / 1.1 / 48)
+    assert found.word == "MISSED"
+
+
+def test_only_transfers_have_the_targets_of_transfers(verdicts):
+    attention = [{"impl": impl, "case": "decode 16 x 1024", "GB/s": 1906.5} for impl in ("sdpa", "paged_attention")]
+    found = [each.what for each in verdicts.verdicts([*LINK, *attention], "cuda")]
+    assert not [what for what in found if what.startswith("decode 16 x 1024")]
 
 
 def test_every_target_finds_its_point(verdicts):

@@ -1,8 +1,9 @@
-"""From options to an experiment on a model: load, choose, measure and plan."""
+"""From options to an experiment on a model: load, choose, warm up, measure and plan."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
@@ -13,6 +14,7 @@ from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
+from fastswitch.engine.warm_up import warm_up
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import Workload, plan_arrivals
 from fastswitch.memory import KVLayout
@@ -58,6 +60,10 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         policy=options.policy_with(DEFAULT_FREQUENCY, chosen.weights),
         check=options.check,
     )
+    for order in dict.fromkeys(run.order for run in runs):
+        ways = [run.way for run in runs if run.order == order and run.way is not None]
+        budget = min(options.token_budget, workload.input_tokens)
+        warm_up(model, replace(layout, order=order), ways, max_context=workload.max_context, token_budget=budget)
     speeds, on = measure_speeds(model, layout, workload), model.model.device
     link = default_link(speeds, layout, options.call_us, options.link_gbps) if options.emulates_link else None
     bed = ModelBed(model, spec, link, speeds, raw_copy_ms(layout, on), per_block_call_us(layout, on))

@@ -148,6 +148,9 @@ def simulate(
     iteration_ms: Annotated[
         float | None, typer.Option(help="of an iteration, besides its arithmetic; default 3")
     ] = None,
+    decision_us: Annotated[
+        float | None, typer.Option(help="that a decision takes for each request it looks at; default 1")
+    ] = None,
     link_share: Annotated[float | None, typer.Option(help="achieved of the link's bandwidth; default 0.8")] = None,
     link_gbps: Annotated[
         float | None, typer.Option(help="achieved bandwidth of the link, in place of the share")

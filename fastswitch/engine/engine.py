@@ -10,6 +10,7 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from fastswitch.engine.clock import Clock, RealClock
 from fastswitch.engine.conversations import Conversations
+from fastswitch.engine.decision_log import DecisionLog
 from fastswitch.engine.executor import Executor
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Request, Turn
@@ -20,6 +21,7 @@ from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
 from fastswitch.engine.timeline_recorder import TimelineRecorder
+from fastswitch.engine.vocabulary import check_vocabulary
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import Scheduler
@@ -99,7 +101,7 @@ class Engine:
         if when > now:
             raise ValueError(f"arrival must not be in the future, got {when:g} at {now:g}")
         prompt = tokens if isinstance(tokens, (tuple, range)) else list(tokens)
-        _check_vocabulary(prompt, self._vocab_size)
+        check_vocabulary(prompt, self._vocab_size)
         turn, request = self._conversations.submit(prompt, max_new_tokens, when, client_id, conversation_id)
         if priority is not None:
             request.priority = priority
@@ -210,6 +212,13 @@ class Engine:
         self._scheduler.accountant = self._conversations.accountant = self._service
         return self._service
 
+    def log_decisions(self) -> DecisionLog:
+        """From now on write the schedule down: `sched.Decision` after `Decision`, in what comes back.
+
+        One object an iteration, kept until the log goes; an earlier log gets no more.
+        """
+        return self._loop.log_decisions()
+
     @property
     def requests(self) -> Collection[Request]:
         """The conversations that have not ended, read-only for callers; for checks."""
@@ -239,11 +248,3 @@ class Engine:
     def stall_s(self) -> float:
         """Seconds in which no iteration ran because of copies, while somebody wanted to run."""
         return self.swaps.stall_s + self._loop.waited_s
-
-
-def _check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:
-    extremes = (tokens[:1], tokens[-1:]) if isinstance(tokens, range) else (tokens,)
-    if all(min(part) >= 0 and max(part) < vocab_size for part in extremes if part):
-        return
-    outside = next(token for token in tokens if not 0 <= token < vocab_size)
-    raise ValueError(f"token ids must be in [0, {vocab_size}), got {outside}")

@@ -40,10 +40,11 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "memory_share": (0, False),
     "link_share": (0, False),
     "iteration_ms": (0, True),
+    "decision_us": (0, True),
 }
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy": ("fcfs", "priority"),
+    "policy": ("fcfs", "priority", "vtc", "vtc-preemptive"),
     "priority": ("random", "markov"),
     "packer": ("prefill-first",),
     "evictor": ("swap-out", "recompute"),
@@ -191,6 +192,7 @@ class SimulateOptions(ExperimentOptions):
     memory_share: float | None = None
     link_share: float | None = None
     iteration_ms: float | None = None
+    decision_us: float | None = None
     calibration: Path | None = None
 
     def __post_init__(self) -> None:

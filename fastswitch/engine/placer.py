@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fastswitch.engine.conversations import Conversations
+from fastswitch.engine.decision_log import DecisionLog
 from fastswitch.engine.request import Request
 from fastswitch.engine.room import RoomNow
 from fastswitch.engine.switcher import Switcher
@@ -33,6 +34,7 @@ class Placer:
     Attributes:
         placement: the last one.
         running: residents with something to compute, best first; right after ``look_around``.
+        log: told what is enacted, if anybody wants to know.
     """
 
     def __init__(self, scheduler: Scheduler, switcher: Switcher, conversations: Conversations) -> None:
@@ -46,6 +48,7 @@ class Placer:
         self._early: tuple[int, ...] = ()  # of the placement, not enacted yet
         self.placement = NOTHING
         self.running: list[Request] = []
+        self.log: DecisionLog | None = None
 
     def place(self) -> bool:
         """Place until the placement asks for nothing that changes the room at once; whether anybody moved."""
@@ -63,7 +66,7 @@ class Placer:
             moved = True
         coming = (*self.placement.swap_ins, *self.placement.admissions)
         for request_id in coming:
-            self._switcher.bring_in(self._conversations.request(request_id))
+            self._bring_in(request_id, early=False)
         self._early = self.placement.early
         self._unsettled = bool(self.placement.evictions or coming or self._early)
         return moved or self._unsettled
@@ -93,8 +96,16 @@ class Placer:
         """Let those come whose copies go behind the ones that vacate their room; after everybody else has theirs."""
         early, self._early = self._early, ()
         for request_id in early:
-            if self._switcher.bring_in(self._conversations.request(request_id), early=True):
+            if self._bring_in(request_id, early=True):
                 self._conversations.changed = True
+
+    def _bring_in(self, request_id: int, *, early: bool) -> bool:
+        request = self._conversations.request(request_id)
+        swapped = request.state is RequestState.SWAPPED
+        came = self._switcher.bring_in(request, early=early)
+        if came and self.log is not None:
+            self.log.came_in(request_id, swapped=swapped)
+        return came
 
     def _is_stale(self) -> bool:
         """Whether another placement could decide otherwise than the last one."""
@@ -117,7 +128,7 @@ class Placer:
         at_once = False
         for eviction in self.placement.evictions:
             request = self._conversations.request(eviction.request_id)
-            self._switcher.evict(request, eviction.way)
+            self._push_out(request, eviction.way)
             at_once = at_once or request.state is not RequestState.SWAPPING_OUT
         return self._switcher.poll() or at_once
 
@@ -125,7 +136,13 @@ class Placer:
         for request in self._conversations.suspended:
             resident = request.state in (RequestState.RUNNING, RequestState.IDLE) and request.device_blocks
             if resident and not request.pinned:  # else when that copy has landed
-                self._switcher.evict(request, EvictionWay.SWAP_OUT)
+                self._push_out(request, EvictionWay.SWAP_OUT)
+
+    def _push_out(self, request: Request, way: EvictionWay) -> None:
+        self._switcher.evict(request, way)
+        if self.log is not None:
+            dropped = request.state is RequestState.WAITING  # be it that it was to be swapped out
+            self.log.evicted(request.request_id, EvictionWay.RECOMPUTE if dropped else way)
 
     def _grow_one(self, request: Request) -> bool:
         if request.request_id in self.placement.sitting_out:

@@ -8,18 +8,24 @@ from typing import Any
 
 from fastswitch.sched import (
     FCFS,
+    VTC,
+    Accountant,
     MarkovPriorities,
+    PreemptiveVTC,
     PrefillFirst,
     PriorityTrace,
     RandomPriorities,
     Ranker,
     Recompute,
     Scheduler,
+    ServiceCounters,
     SwapOut,
     TokenAccountant,
 )
 
 __all__ = ["Policy"]
+
+FAIR = {"vtc": VTC, "vtc-preemptive": PreemptiveVTC}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Policy:
     """A scheduler, as its options say it; makes a fresh one for each run.
 
     Attributes:
-        policy: ``fcfs`` or ``priority``.
+        policy: ``fcfs``, ``priority``, ``vtc`` or ``vtc-preemptive``.
         priority: pattern of the levels, ``random`` or ``markov``.
         frequency: updates of the levels, an iteration.
         packer: ``prefill-first``.
@@ -49,17 +55,21 @@ class Policy:
     def scheduler(self, *, copies: bool) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims."""
         evictor = SwapOut() if copies and self.evictor == "swap-out" else Recompute()
-        return Scheduler(self._ranker(), PrefillFirst(self.token_budget), evictor, TokenAccountant())
+        ranker, accountant = self._ranker_and_accountant()
+        return Scheduler(ranker, PrefillFirst(self.token_budget), evictor, accountant)
 
     def as_json(self) -> dict[str, Any]:
         """What was decided, without what it does not use."""
-        unused = {"seed", "priority", "frequency"} if self.policy == "fcfs" else {"seed"}
+        unused = {"seed"} if self.policy == "priority" else {"seed", "priority", "frequency"}
         if not self.weights:
             unused.add("weights")
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
-    def _ranker(self) -> Ranker:
+    def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
+        if self.policy in FAIR:
+            fair = FAIR[self.policy](ServiceCounters(weights=self.weights))
+            return fair, fair
         if self.policy == "fcfs":
-            return FCFS()
+            return FCFS(), TokenAccountant()
         pattern = RandomPriorities if self.priority == "random" else MarkovPriorities
-        return PriorityTrace(pattern(self.seed), self.frequency)
+        return PriorityTrace(pattern(self.seed), self.frequency), TokenAccountant()

@@ -17,6 +17,7 @@ from functools import partial
 from fastswitch.engine.ahead import CopyAhead
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.conversations import Conversations
+from fastswitch.engine.decision_log import DecisionLog
 from fastswitch.engine.executor import BatchEntry, Executor
 from fastswitch.engine.placer import Placer
 from fastswitch.engine.request import Request
@@ -81,6 +82,11 @@ class StepLoop:
     def num_in_flight(self) -> int:
         """Copies under way."""
         return self._switcher.num_in_flight
+
+    def log_decisions(self) -> DecisionLog:
+        """From now on write the schedule down, in what comes back; an earlier log gets no more."""
+        self._placer.log = log = DecisionLog()
+        return log
 
     def step(self) -> bool:
         """Do one step; whether an iteration ran."""
@@ -153,6 +159,8 @@ class StepLoop:
 
     def _iterate(self, ready: Sequence[Request]) -> None:
         output = self._scheduler.pack(ready)
+        if self._placer.log is not None:
+            self._placer.log.packed(self.executed_iterations, self._placer.placement.order, output)
         requests = self._conversations.of([request_id for request_id, _, _ in output.scheduled])
         batch = [
             _entry((request_id, start, num_tokens, start + num_tokens == request.num_tokens, request))

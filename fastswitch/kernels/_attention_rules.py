@@ -44,8 +44,8 @@ def check_attention(
     if k_cache.shape != v_cache.shape or query.shape[2] != k_cache.shape[3]:
         sizes = f"{list(k_cache.shape)}, {list(v_cache.shape)} and head_dim {query.shape[2]}"
         raise ValueError(f"k_cache and v_cache must have one shape, and the query's head_dim, got {sizes}")
-    devices = {each.device for each in (query, k_cache, v_cache, plan.slot_mapping)}
-    if len(devices) > 1:
+    if not query.device == k_cache.device == v_cache.device == plan.slot_mapping.device:
+        devices = {each.device for each in (query, k_cache, v_cache, plan.slot_mapping)}
         raise ValueError(f"query, caches and plan must be on one device, got {sorted(map(str, devices))}")
     _check_rules(rules, query)
 

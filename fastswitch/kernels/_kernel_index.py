@@ -1,6 +1,7 @@
 """What the attention kernel reads of a plan, on the device: one upload a step.
 
-Ours:  all indexes in one packed array, cut into views where it arrives. The query rows of a request are cut into
+Ours:  all indexes in one packed array, cut into views where it arrives; each begins at a multiple of 16 bytes, for
+Triton compiles a kernel anew for every set of arguments that do or do not. The query rows of a request are cut into
 *strips*: one row of a decode, `STRIP_ROWS` rows of a chunk; a program works on one strip or several in a row, so
 that a plan suits every layer whatever its number of heads.
 """
@@ -17,6 +18,8 @@ from fastswitch.kernels._ragged_batch import RaggedBatch
 from fastswitch.kernels._triton import upload
 
 __all__ = ["STRIP_ROWS", "KernelIndex", "Strips"]
+
+ALIGNED_INTS = 4  # int32 numbers in 16 bytes
 
 # The least rows that `tl.dot` takes: with one KV head a query head a strip fills a tile.
 STRIP_ROWS = 16
@@ -92,14 +95,13 @@ def _strips(batch: RaggedBatch, strips: np.ndarray, index: torch.Tensor, rows: i
 
 def _upload_packed(longs: np.ndarray, ints: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
     """The int64 array and the int32 arrays on the device, by one copy."""
-    sizes = [2 * len(longs), *(array.size for array in ints)]
-    packed = np.empty(max(1, -(-sum(sizes) // 2)), dtype=np.int64)
+    rooms = [-(-size // ALIGNED_INTS) * ALIGNED_INTS for size in (2 * len(longs), *(array.size for array in ints))]
+    starts = list(itertools.accumulate(rooms))[:-1]
+    packed = np.zeros(max(2, sum(rooms) // 2), dtype=np.int64)
     packed[: len(longs)] = longs
-    ends = list(itertools.accumulate(sizes))
-    np.concatenate([array.ravel() for array in ints], out=packed.view(np.int32)[ends[0] : ends[-1]])
+    for array, start in zip(ints, starts, strict=True):
+        packed.view(np.int32)[start : start + array.size] = array.ravel()
     on_device = upload(packed, device)
-    views = [
-        on_device.view(torch.int32)[start:stop].view(array.shape)
-        for array, (start, stop) in zip(ints, itertools.pairwise(ends), strict=True)
-    ]
+    as_ints = on_device.view(torch.int32)
+    views = [as_ints[start : start + array.size].view(array.shape) for array, start in zip(ints, starts, strict=True)]
     return [on_device[: len(longs)], *views]

@@ -8,7 +8,9 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import torch
 
@@ -87,43 +89,60 @@ def launch_write(
     key: torch.Tensor, value: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, slot_mapping: torch.Tensor
 ) -> None:
     """Launch the kernel on checked tensors."""
-    tensors, itemsize = (key, value, k_cache, v_cache), key.element_size()
-    dense = all(tensor.stride(-1) == 1 for tensor in tensors)
-    align = _alignment(tensors) if dense else itemsize
-    word_bytes, row_bytes = min(align, 8), key.shape[2] * itemsize
-    heads, words = triton.next_power_of_2(key.shape[1]), triton.next_power_of_2(row_bytes // word_bytes)
-    strides = [
-        each
-        for tensor in tensors
-        for each in (
-            *(stride * itemsize // align for stride in tensor.stride()[:-1]),
-            1 if dense else tensor.stride(-1),
-        )
-    ]
+    tensors = (key, value, k_cache, v_cache)
+    address = math.gcd(16, *(tensor.data_ptr() for tensor in tensors))
+    shapes, strides = (key.shape, k_cache.shape), tuple(tensor.stride() for tensor in tensors)
+    numbers, constants = _arguments(shapes, strides, key.element_size(), address)
     with launching(key.device):
-        _write_kernel[(key.shape[0],)](
-            *tensors,
-            slot_mapping,
-            key.shape[1],
-            row_bytes // align,
-            *strides,
-            BLOCK_SIZE=k_cache.shape[1],
-            WORD={1: tl.int8, 2: tl.int16, 4: tl.int32, 8: tl.int64}[word_bytes],
-            UNIT=align // word_bytes,
-            ALIGN=align,
-            HEADS=heads,
-            WORDS=words,
-            num_warps=min(MAX_WARPS, max(1, heads * words * word_bytes // BYTES_PER_WARP)),
-        )
+        _write_kernel[(key.shape[0],)](*tensors, slot_mapping, *numbers, **constants)
 
 
-def _alignment(tensors: tuple[torch.Tensor, ...]) -> int:
+@functools.lru_cache(maxsize=256)
+def _arguments(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    strides: tuple[tuple[int, ...], ...],
+    itemsize: int,
+    address: int,
+) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """The kernel's numbers and constants; the layers of a step have the same.
+
+    Args:
+        shapes: of keys and caches.
+        strides: of key, value and their caches.
+        itemsize: bytes of an element.
+        address: the largest power of two, at most 16, that divides all four addresses.
+    """
+    (_, num_kv_heads, head_dim), (_, block_size, *_) = shapes
+    dense = all(each[-1] == 1 for each in strides)
+    align = _alignment(shapes, strides, itemsize, address) if dense else itemsize
+    word_bytes, row_bytes = min(align, 8), head_dim * itemsize
+    heads, words = triton.next_power_of_2(num_kv_heads), triton.next_power_of_2(row_bytes // word_bytes)
+    in_units = (
+        number
+        for each in strides
+        for number in (*(stride * itemsize // align for stride in each[:-1]), 1 if dense else each[-1])
+    )
+    constants = {
+        "BLOCK_SIZE": block_size,
+        "WORD": {1: tl.int8, 2: tl.int16, 4: tl.int32, 8: tl.int64}[word_bytes],
+        "UNIT": align // word_bytes,
+        "ALIGN": align,
+        "HEADS": heads,
+        "WORDS": words,
+        "num_warps": min(MAX_WARPS, max(1, heads * words * word_bytes // BYTES_PER_WARP)),
+    }
+    return (num_kv_heads, row_bytes // align, *in_units), constants
+
+
+def _alignment(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], strides: tuple[tuple[int, ...], ...], itemsize: int, address: int
+) -> int:
     """The largest power of two, at most 16 bytes, that divides every address, stride and row."""
-    strides = [
+    tokens, cache = shapes
+    steps = [
         stride
-        for tensor in tensors
-        for stride, size in zip(tensor.stride()[:-1], tensor.shape[:-1], strict=True)
+        for shape, each in zip((tokens, tokens, cache, cache), strides, strict=True)
+        for stride, size in zip(each[:-1], shape[:-1], strict=True)
         if size > 1
     ]
-    itemsize, row = tensors[0].element_size(), tensors[0].shape[-1]
-    return math.gcd(16, *(tensor.data_ptr() for tensor in tensors), *(each * itemsize for each in (row, *strides)))
+    return math.gcd(address, *(step * itemsize for step in (tokens[-1], *steps)))

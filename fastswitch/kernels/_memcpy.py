@@ -61,7 +61,7 @@ def list_copies(pairs: Pairs, runs: np.ndarray) -> Copies:
         runs: ``[n, 3]`` integers, checked.
     """
     assert all(tensor.is_contiguous() for pair in pairs for tensor in pair)
-    block_bytes = np.array([src[:1].numel() * src.element_size() for src, _ in pairs])[:, None]
+    block_bytes = np.array([src.shape[1:].numel() * src.element_size() for src, _ in pairs])[:, None]
     src_base = np.array([src.data_ptr() for src, _ in pairs], dtype=np.uint64)[:, None]
     dst_base = np.array([dst.data_ptr() for _, dst in pairs], dtype=np.uint64)[:, None]
     src_start, dst_start, num_blocks = (column.astype(np.int64) for column in runs.T)

@@ -98,7 +98,8 @@ def pair_planes(src_planes: Planes, dst_planes: Planes, *, transposes: bool) -> 
 
 def moved_bytes(pairs: Pairs, runs: np.ndarray) -> int:
     """Bytes of the runs' blocks in all pairs."""
-    return int(runs[:, 2].sum()) * sum(src[:1].numel() * src.element_size() for src, _ in pairs)
+    # By its shape: a view of each plane would cost more than the rest of a job's Python.
+    return int(runs[:, 2].sum()) * sum(src.shape[1:].numel() * src.element_size() for src, _ in pairs)
 
 
 def split_runs(runs: np.ndarray, most_blocks: int) -> np.ndarray:
@@ -140,7 +141,7 @@ def _slices(plane: torch.Tensor, num_planes: int) -> tuple[torch.Tensor, ...]:
 
 
 def _num_blocks(planes: Planes) -> int:
-    return min((len(plane) for plane in planes), default=0)
+    return min((plane.shape[0] for plane in planes), default=0)
 
 
 def _check_planes(planes: Planes, name: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ __all__ = [
 INTERPRETED = triton is not None and os.environ.get("TRITON_INTERPRET") == "1"
 # The interpreter patches `triton.language` while it runs: two threads launching at once fail.
 _INTERPRETER_LOCK = threading.Lock()
+_AS_IT_IS = contextlib.nullcontext()
 
 
 def takes_kernel(device: torch.device) -> bool:
@@ -68,15 +70,14 @@ def why_no_kernel(what: str) -> str | None:
     return f"{what} needs Triton on a CUDA device: pip install triton" if triton is None else None
 
 
-@contextlib.contextmanager
-def launching(device: torch.device) -> Iterator[None]:
+def launching(device: torch.device) -> AbstractContextManager[object]:
     """Around every launch: the device is current, and the interpreter has one thread at a time."""
-    with _INTERPRETER_LOCK if INTERPRETED else contextlib.nullcontext():
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                yield
-        else:
-            yield
+    if INTERPRETED:
+        return _INTERPRETER_LOCK
+    # A launch takes some ten microseconds, and a layer has three: they are not spent on what is so already.
+    if device.type != "cuda" or device.index in (None, torch.cuda.current_device()):
+        return _AS_IT_IS
+    return torch.cuda.device(device)
 
 
 def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:

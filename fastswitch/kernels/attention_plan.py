@@ -67,7 +67,7 @@ class AttentionPlan:
         batch = RaggedBatch.build(block_tables, query_lens, seq_lens, key_starts, num_keys, block_size)
         return cls(batch, KernelIndex.build(batch, torch.device(device)))
 
-    @property
+    @functools.cached_property
     def num_tokens(self) -> int:
         """Query rows of the batch."""
         return int(self.batch.first_rows[-1])

@@ -38,7 +38,7 @@ def choose_transfer(
     ways: Iterable[str] | None = None,
     costs: TransferCosts | None = None,
 ) -> str:
-    """Name the way, a key of `TRANSFERS`, that takes the least time for a job.
+    """Name the way, a key of `TRANSFERS`, that takes the least time for a job, by the rule of `TransferCosts.cheapest`.
 
     The first call on a machine measures it, in under half a second besides compiling kernels.
 

@@ -45,8 +45,8 @@ def merge_attention_reference(
 
 
 if triton is not None:
-
-    @triton.jit
+    # Not specialised: another number of parts must not compile the kernel again.
+    @triton.jit(do_not_specialize=["num_parts"])
     def _merge_kernel(
         outs_ptr: tl.tensor,  # [num_parts, num_rows, num_heads, HEAD_DIM]
         lses_ptr: tl.tensor,  # [num_parts, num_rows, num_heads]

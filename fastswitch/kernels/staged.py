@@ -96,7 +96,7 @@ def _cut(pairs: Pairs, runs: np.ndarray, host_edge_every: int | None, *, leaves_
     """Order the runs by host address, cut them into pieces, and join what is contiguous on the host."""
     host_column = 0 if leaves_host else 1
     device_column = 1 - host_column
-    block_bytes = sum(src[:1].numel() * src.element_size() for src, _ in pairs)
+    block_bytes = sum(src.shape[1:].numel() * src.element_size() for src, _ in pairs)
     most_blocks = max(1, STAGE_BYTES // block_bytes)
     rows = split_runs(runs[np.argsort(runs[:, host_column], kind="stable")].astype(np.int64), most_blocks)
     positions = np.cumsum(rows[:, 2]) - rows[:, 2]

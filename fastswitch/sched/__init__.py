@@ -1,10 +1,12 @@
 """Who gets memory, who gets tokens, what happens to a victim. Pure Python; knows no tensor and no thread."""
 
 from fastswitch.sched.accounting import TokenAccountant
+from fastswitch.sched.decisions import Decision, first_difference
 from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
+from fastswitch.sched.preemptive_vtc import PreemptiveVTC
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
 from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import (
@@ -17,12 +19,16 @@ from fastswitch.sched.roles import (
     SchedulerOutput,
 )
 from fastswitch.sched.scheduler import Scheduler
+from fastswitch.sched.service_counters import ServiceCounters
 from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
+from fastswitch.sched.vtc import VTC
 
 __all__ = [
     "FCFS",
     "NUM_LEVELS",
+    "VTC",
     "Accountant",
+    "Decision",
     "Eviction",
     "EvictionWay",
     "Evictor",
@@ -31,6 +37,7 @@ __all__ = [
     "Packer",
     "Placement",
     "PoolView",
+    "PreemptiveVTC",
     "PrefillFirst",
     "Priorities",
     "PriorityTrace",
@@ -44,6 +51,8 @@ __all__ = [
     "ScheduledTokens",
     "Scheduler",
     "SchedulerOutput",
+    "ServiceCounters",
     "SwapOut",
     "TokenAccountant",
+    "first_difference",
 ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable
 
+from fastswitch.sched.roles import Accountant
 from fastswitch.sched.view import RequestView
 
 __all__ = ["TokenAccountant"]
 
 
-class TokenAccountant:
+class TokenAccountant(Accountant):
     """Counts tokens served, by client.
 
     Attributes:
@@ -24,15 +25,6 @@ class TokenAccountant:
     def __init__(self) -> None:
         self.prefill_tokens: Counter[Hashable] = Counter()
         self.decode_tokens: Counter[Hashable] = Counter()
-
-    def arrived(self, request: RequestView) -> None:
-        """Nothing: it counts what was served."""
-
-    def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
-        """Nothing: its prompt counts when it is computed."""
-
-    def ended(self, request: RequestView) -> None:
-        """Nothing."""
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """Add what an executed iteration gave to ``request``."""

@@ -5,15 +5,16 @@ vLLM's default, and the order within a level of the other rankers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 
+from fastswitch.sched.roles import Ranker
 from fastswitch.sched.view import RequestView
 
 __all__ = ["FCFS"]
 
 
-class FCFS:
+class FCFS(Ranker):
     """Ranks by the arrival of the turn, then by request id. A later turn never pushes an earlier one out."""
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
@@ -23,15 +24,3 @@ class FCFS:
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether ``challenger`` came first: an evicted request takes its room back from those who came after it."""
         return (challenger.arrival, challenger.request_id) < (holder.arrival, holder.request_id)
-
-    def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:  # noqa: ARG002
-        """Nothing: arrival is all that counts."""
-        return {}
-
-    def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> None:  # noqa: ARG002
-        """As it is."""
-        return
-
-    def is_due(self, executed_iterations: int) -> bool:  # noqa: ARG002
-        """Never."""
-        return False

@@ -47,7 +47,11 @@ class SchedulerOutput:
 
 
 class Ranker(Protocol):
-    """Who deserves memory."""
+    """Who deserves memory.
+
+    A class that names this as its base need write the first two methods alone: by default ranks change when somebody
+    comes or goes, and at no other time.
+    """
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """The requests that have something to compute, best first."""
@@ -62,6 +66,7 @@ class Ranker(Protocol):
             requests: all unfinished ones if ``is_due``, else those that it was not asked about before.
             executed_iterations: so far.
         """
+        return {}
 
     def forecast(self, requests: Sequence[RequestView], executed_iterations: int) -> list[RequestView] | None:
         """The order of these, as far as known, when so many iterations have run; None: as it is now.
@@ -69,12 +74,14 @@ class Ranker(Protocol):
         Asked where ``is_due`` says so of that iteration. What is copied ahead goes by it, so a wrong guess costs bytes,
         and no tokens.
         """
+        return None
 
     def is_due(self, executed_iterations: int) -> bool:
         """Whether levels or order of all requests may change now: they are then asked for and ranked anew.
 
         Asked before each iteration, so it should cost little.
         """
+        return False
 
 
 class Evictor(Protocol):
@@ -94,17 +101,21 @@ class Packer(Protocol):
 class Accountant(Protocol):
     """Is told what happens to turns, and charges for service; the only place that does.
 
-    A policy that ranks by what was served is both ranker and accountant: the same object, given twice.
+    A policy that ranks by what was served is both ranker and accountant: the same object, given twice. A class that
+    names this as its base need write ``charge`` alone.
     """
 
     def arrived(self, request: RequestView) -> None:
         """A turn of ``request`` came and can be served; one that came during the turn before comes at its end."""
+        return
 
     def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
         """Its turn holds device memory for the first time; it brought so many new tokens. Once a turn."""
+        return
 
     def ended(self, request: RequestView) -> None:
         """Its turn is over, finished or cancelled; one that was cancelled need not have been admitted."""
+        return
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """``request`` was given these tokens in an iteration that ran; recomputed tokens are not among them."""

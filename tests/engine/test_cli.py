@@ -124,13 +124,14 @@ def test_generate_without_a_tokenizer_takes_utf8_bytes(run):
     assert out.endswith("\n")
 
 
+POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, got 'lottery'"
 MISTAKES = {
     "no command": ([], "Missing command. (see fastswitch --help)"),
     "unknown command": (["bnech"], "No such command 'bnech'."),
     "unknown option": (["bench", "--colour", "red"], "No such option: --colour"),
     "unknown run": (["bench", "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(RUNS)),
     "no run": (["bench", "--runs", ","], "unknown run ',': known are " + ", ".join(RUNS)),
-    "unknown policy": (["bench", "--policy", "vtc"], "--policy must be one of fcfs, priority, got 'vtc'"),
+    "unknown policy": (["bench", "--policy", "lottery"], POLICY_UNKNOWN),
     "unknown priority": (["bench", "--priority", "x"], "--priority must be one of random, markov, got 'x'"),
     "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, got 'x'"),
     "unknown evictor": (["bench", "--evictor", "x"], "--evictor must be one of swap-out, recompute, got 'x'"),

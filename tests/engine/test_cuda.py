@@ -23,10 +23,10 @@ OPTIONS = BenchOptions(
     command="test",
     device="cuda",
     dtype="float64",
-    conversations=6,
-    scale=0.05,
+    conversations=4,
+    scale=0.01,
     block_size=4,
-    device_tokens=320,
+    device_tokens=60,
     frequency=0.5,
     check=True,
 )

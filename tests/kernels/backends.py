@@ -25,6 +25,8 @@ on_every_backend = pytest.mark.parametrize(
     ],
 )
 on_every_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+# Tests whose caches lie beyond 2 ** 31 elements take up to 34 GB of a GPU: never two of them at once.
+in_large_memory = pytest.mark.xdist_group("large memory")
 
 
 def random_bytes(shape, dtype, *, seed, device="cpu"):

@@ -12,7 +12,7 @@ from fastswitch.kernels import block_copy, copy_blocks, gather_blocks, scatter_b
 from fastswitch.kernels._triton import takes_kernel
 from fastswitch.memory.layout import KVLayout
 from fastswitch.memory.pool import KVPool
-from tests.kernels.backends import on_every_backend, random_bytes, same_bytes
+from tests.kernels.backends import in_large_memory, on_every_backend, random_bytes, same_bytes
 
 LAYERS, HEADS, DIM, BLOCK_SIZE = 3, 2, 8, 4
 MAP_NORESERVE = 0x4000  # Linux; Python names it from 3.13 on
@@ -91,6 +91,7 @@ def far_memory(num_elements, device):
     return torch.from_numpy(np.frombuffer(mmap.mmap(-1, 4 * num_elements, flags=flags), dtype=np.int32))
 
 
+@in_large_memory
 @on_every_backend
 @pytest.mark.parametrize("by", ["ids", "runs"])
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastswitch.kernels import write_kv, write_kv_reference
 from tests.kernels.attention_batches import virtual_memory
-from tests.kernels.backends import LAYOUTS, make_pool, on_every_backend, random_bytes, same_bytes
+from tests.kernels.backends import LAYOUTS, in_large_memory, make_pool, on_every_backend, random_bytes, same_bytes
 
 
 def caches(pool, layer):
@@ -71,6 +71,7 @@ def test_nan_payloads_survive(device, dtype):
         assert torch.equal(cache.view(integers).flatten(0, 1)[[5, 0, 3]], signalling[[0, 2, 3]])
 
 
+@in_large_memory
 @on_every_backend
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_a_cache_beyond_32_bits(device, dim):

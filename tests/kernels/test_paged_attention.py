@@ -23,7 +23,7 @@ from tests.kernels.attention_batches import (
     on_every_kernel_backend,
     virtual_memory,
 )
-from tests.kernels.backends import INTERPRETED, on_every_backend
+from tests.kernels.backends import INTERPRETED, in_large_memory, on_every_backend
 
 windows = st.none() | st.integers(1, 20)
 caps = st.none() | st.just(1.5)
@@ -187,6 +187,7 @@ def test_chunked_prefill_equals_one_prefill():
         torch.testing.assert_close(out, expected[rows])
 
 
+@in_large_memory
 @on_every_backend
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
 def test_caches_beyond_32_bits(device, dim):
@@ -204,6 +205,7 @@ def test_caches_beyond_32_bits(device, dim):
     assert torch.equal(out, paged_attention(*batch.tensors, batch.plan(), scale=0.5))
 
 
+@in_large_memory
 @on_every_backend
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_queries_beyond_32_bits(device, dim):

@@ -47,12 +47,21 @@ def test_picks_what_arithmetic_says(num_runs, bytes_per_run, way):
     size=st.integers(0, 2),
     numbers=st.lists(st.tuples(*[st.floats(1e-3, 1e3)] * 3), min_size=4, max_size=4),
 )
-def test_picks_the_least_of_the_measured_points(num_runs, size, numbers):
+def test_picks_the_least_of_the_measured_points_and_a_kernel_only_if_it_gains_a_tenth(num_runs, size, numbers):
     ways = dict(zip(("per_run", "batched", "zero_copy", "staged"), [linear(*each) for each in numbers], strict=True))
     num_bytes = (4096, 65536, MIB)[size]
     seconds = {way: cost.job_s + num_runs * cost.run_s[size] for way, cost in ways.items()}
+    seconds |= {way: 1.1 * seconds[way] for way in ("zero_copy", "staged")}
     found = choose_transfer(DIRECTIONS[0], num_runs, num_bytes, costs=table(**ways))
     assert seconds[found] == pytest.approx(min(seconds.values()), rel=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["zero_copy", "staged"])
+@pytest.mark.parametrize(("takes", "way"), [(9.2, "batched"), (9.0, None)])
+def test_copy_engines_are_preferred_to_a_kernel_that_gains_less_than_a_tenth(kernel, takes, way):
+    costs = table(batched=linear(0, 10, 1e9), **{kernel: linear(0, takes, 1e9)})
+    assert choose_transfer(DIRECTIONS[0], 100, 4096, costs=costs) == (way or kernel)
+    assert choose_transfer(DIRECTIONS[0], 100, 4096, costs=costs, ways=[kernel]) == kernel
 
 
 def test_each_direction_has_its_own_costs():

@@ -171,7 +171,7 @@ def cuda_registrar():
 def test_asynchronous_copies_of_a_pool_in_pieces_are_right(order):
     pool = KVPool.pinned_by(cuda_registrar(), layout(order), 300, max_piece_bytes=8 * mmap.PAGESIZE)
     runs = cut_runs(np.array([[0, 0, 300]]), dst_every=pool.blocks_per_piece)
-    assert len(runs) > 3
+    assert len(runs) > 1  # how many pieces there are depends on the order
     device_pool = KVPool(layout(order), 300, "cuda")
     device_pool.blocks.copy_(torch.randn(device_pool.blocks.shape))
     for source, destination in zip(device_pool.planes, pool.planes, strict=True):

@@ -60,6 +60,7 @@ def _assumptions(options: SimulateOptions) -> Assumptions:
         "memory_share": options.memory_share,
         "link_share": options.link_share,
         "iteration_ms": options.iteration_ms,
+        "decision_us": options.decision_us,
         "call_us": options.call_us,
     }
     return Assumptions(**{name: value for name, value in asked.items() if value is not None})

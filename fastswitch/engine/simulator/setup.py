@@ -34,6 +34,7 @@ class Assumptions:
         memory_share: of the memory's bandwidth.
         link_share: of the link's.
         iteration_ms: milliseconds of an iteration besides: launches, sampling, the engine's own work.
+        decision_us: microseconds that a decision takes for each request it looks at: what ``bench_decision`` measures.
         call_us: microseconds to issue one copy, or to launch a kernel: about 10, by a digest of the paper.
     """
 
@@ -41,6 +42,7 @@ class Assumptions:
     memory_share: float = 0.8
     link_share: float = 0.8
     iteration_ms: float = 3.0
+    decision_us: float = 1.0
     call_us: float = 10.0
 
 

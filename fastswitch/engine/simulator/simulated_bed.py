@@ -18,6 +18,7 @@ from fastswitch.engine.engine import Engine
 from fastswitch.engine.environment import environment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.runs import FREE, RunSpec
+from fastswitch.engine.simulator.charged_scheduler import ChargedScheduler
 from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts
 from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor
 from fastswitch.engine.simulator.setup import Assumptions, Setup
@@ -45,6 +46,7 @@ class SimulatedBed:
         link: how long a job's copies take: by a link's formulas, or as a machine was calibrated.
         copy_work: what comes on top of the link's formulas, if anything.
         noise: factors of the iterations' times, in order.
+        decision_s: what a decision takes for each request that it looks at.
     """
 
     title: str
@@ -55,6 +57,7 @@ class SimulatedBed:
     link: EmulatedLink | TransferCosts
     copy_work: CopyWork | None = None
     noise: Sequence[float] = (1.0,)
+    decision_s: float = 0.0
 
     @classmethod
     def of(
@@ -64,7 +67,8 @@ class SimulatedBed:
         title = f"{setup.model.title} on {setup.hardware.title}"
         unused = {"link_share", "call_us"} if isinstance(link, TransferCosts) else set()
         used = {name: value for name, value in asdict(assumed).items() if name not in unused}
-        return cls(title, setup.as_json(), used, spec, setup.roofline(assumed), link)
+        decision_s = assumed.decision_us * 1e-6
+        return cls(title, setup.as_json(), used, spec, setup.roofline(assumed), link, decision_s=decision_s)
 
     @contextmanager
     def engine(self, run: RunSpec) -> Iterator[Engine]:
@@ -78,7 +82,7 @@ class SimulatedBed:
         try:
             yield Engine(
                 executor,
-                spec.scheduler(run),
+                ChargedScheduler(spec.scheduler(run), clock, self.decision_s),
                 spec.manager(run),
                 swaps,
                 clock=clock,

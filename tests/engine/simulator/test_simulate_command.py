@@ -59,6 +59,7 @@ def test_all_runs_are_compared_and_the_json_is_what_the_contract_says(simulate, 
         "memory_share": 0.8,
         "link_share": 0.8,
         "iteration_ms": 3.0,
+        "decision_us": 1.0,
         "call_us": 10.0,
     }
     assert result["link"] == {
@@ -225,6 +226,7 @@ def test_check_looks_at_every_step(simulate, monkeypatch):
     assert len(seen) > 50
 
 
+POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, got 'lottery'"
 MISTAKES = {
     "no setup": ([], "Missing option '--setup'. (see fastswitch --help)"),
     "unknown setup": (
@@ -282,7 +284,7 @@ MISTAKES = {
     "host below a block": ([*SETUP, "--host-tokens", "3"], "--host-tokens 3 is less than one block of 16 tokens"),
     "unknown run": ([*SETUP, "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(SIMULATED_RUNS)),
     "no run": ([*SETUP, "--runs", ","], "unknown run ',': known are " + ", ".join(SIMULATED_RUNS)),
-    "unknown policy": ([*SETUP, "--policy", "vtc"], "--policy must be one of fcfs, priority, got 'vtc'"),
+    "unknown policy": ([*SETUP, "--policy", "lottery"], POLICY_UNKNOWN),
     "no workload there": ([*SETUP, "--workload", "/nowhere/x.gz"], "/nowhere/x.gz: no such file"),
     "no times to scale": (
         [*SETUP, "--time-scale", "2"],

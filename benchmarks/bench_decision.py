@@ -1,0 +1,113 @@
+"""What a decision costs: who of 256 residents and 2,000 waiting requests holds memory, ranking included.
+
+``pytest benchmarks/bench_decision.py`` times ``Scheduler.place`` for each policy and, in the same group, ``sorted()``
+of the same list by arrival, with the same few lines around it. In ``extra_info``: how many times the one the other
+takes, medians of calls in turn, so that what slows the machine meets both. One thread, no tensors.
+
+The list comes in no order. 27 clients; levels are drawn from four; somebody is pushed out where the policy allows it.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+from operator import attrgetter
+
+import pytest
+from bench_step_loop import FixedTime, move_nothing
+
+from fastswitch.engine import Engine
+from fastswitch.engine.clock import RealClock, VirtualClock
+from fastswitch.engine.synchronous_swaps import SynchronousSwaps
+from fastswitch.memory import BlockGroupAllocator, KVCacheManager
+from fastswitch.sched import (
+    FCFS,
+    VTC,
+    Accountant,
+    PoolView,
+    PreemptiveVTC,
+    PrefillFirst,
+    PriorityTrace,
+    Ranker,
+    RequestState,
+    RequestView,
+    Scheduler,
+    SwapOut,
+    TokenAccountant,
+)
+
+RESIDENTS, WAITING, CLIENTS = 256, 2_000, 27
+BLOCK_SIZE, PROMPT, ANSWER = 16, 1_000, 1_000  # tokens
+ROUNDS = 60
+MOST = 3.0  # times what sorted() takes
+
+
+def both(policy: VTC | PreemptiveVTC) -> tuple[Ranker, Accountant]:
+    return policy, policy
+
+
+POLICIES: dict[str, Callable[[], tuple[Ranker, Accountant]]] = {
+    "fcfs": lambda: (FCFS(), TokenAccountant()),
+    "priority": lambda: (PriorityTrace(None), TokenAccountant()),
+    "vtc": lambda: both(VTC()),
+    "vtc-preemptive": lambda: both(PreemptiveVTC()),
+}
+
+
+class Crowd:
+    """An engine whose pool is full, and everybody who wants it."""
+
+    def __init__(self, policy: str) -> None:
+        draws, clock = random.Random(0), VirtualClock()
+        blocks = RESIDENTS * (PROMPT // BLOCK_SIZE + 2)
+        self.kv = KVCacheManager(BlockGroupAllocator(blocks), BlockGroupAllocator(8 * blocks), BLOCK_SIZE)
+        ranker, accountant = POLICIES[policy]()
+        self.scheduler = Scheduler(ranker, PrefillFirst(RESIDENTS * PROMPT), SwapOut(), accountant)
+        swaps = SynchronousSwaps(move_nothing, clock)
+        engine = Engine(FixedTime(clock), self.scheduler, self.kv, swaps, clock=clock)
+        for i in range(RESIDENTS + WAITING):
+            engine.submit(range(PROMPT), ANSWER, client_id=i % CLIENTS, priority=draws.randrange(4))
+            clock.sleep(0.001)
+        for _ in range(3):
+            engine.step()
+        self.requests: list[RequestView] = list(engine.requests)
+        draws.shuffle(self.requests)
+
+    def decide(self) -> int:
+        kv = self.kv
+        room = PoolView(kv.num_free, kv.num_clean, kv.num_vacating, kv.num_host_free)
+        return len(self.scheduler.place(self.requests, room).order)
+
+    def sort(self) -> int:
+        return len(sorted(self.requests, key=attrgetter("arrival", "request_id")))
+
+
+def seconds(work: Callable[[], int], clock: RealClock) -> float:
+    start = clock.now()
+    work()
+    return clock.now() - start
+
+
+def times_of(one: Callable[[], int], other: Callable[[], int]) -> float:
+    """How many times as long ``one`` takes as ``other``, medians of as many calls in turn."""
+    clock = RealClock()
+    ones, others = [], []
+    for _ in range(ROUNDS):
+        ones.append(seconds(one, clock))
+        others.append(seconds(other, clock))
+    return statistics.median(ones) / statistics.median(others)
+
+
+@pytest.mark.parametrize("work", ["sort", "decide"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_decision(benchmark, policy, work):
+    benchmark.group = f"{policy}: {RESIDENTS} residents, {WAITING} waiting"
+    crowd = Crowd(policy)
+    residents = sum(request.state is RequestState.RUNNING for request in crowd.requests)
+    assert abs(residents - RESIDENTS) <= 8
+    assert crowd.decide() == crowd.sort() == RESIDENTS + WAITING
+    benchmark.pedantic(getattr(crowd, work), rounds=ROUNDS)
+    if work == "decide":
+        benchmark.extra_info["times_sorted"] = round(times_of(crowd.decide, crowd.sort), 2)
+        benchmark.extra_info["target"] = MOST
