@@ -66,6 +66,32 @@ def test_service_is_compared_per_unit_of_weight():
     assert "weights" not in by_hand()[1].as_json()["policy"]
 
 
+@functools.cache
+def queue(policy, weight=1.0):
+    """Ten turns of a's arrive before ten of b's; two are served at a time. What the JSON says of its clients."""
+    workload = with_clients(make_workload(*[[(5, 6)]] * 20), *["a"] * 10, *["b"] * 10)
+    run = serve(workload, [0] * 20, ["fastswitch"], {"a": weight}, device_blocks=6, policy=policy)
+    return run.results[0]["clients"]
+
+
+def test_a_fair_ranker_keeps_the_gap_small():
+    fcfs, fair, preemptive = (queue(policy)["max_gap"] for policy in ("fcfs", "vtc", "vtc-preemptive"))
+    assert fcfs > 100, "eight of a's ten turns, of 5 + 2 x 6 each, while b's first waits"
+    assert fair <= 2 * max(5, 2 * 24), "the bound of VTC, of a pool of 24 tokens"
+    assert max(fair, preemptive) < fcfs / 2
+
+
+@pytest.mark.parametrize("policy", ["vtc", "vtc-preemptive"])
+def test_a_fair_ranker_gives_by_weight(policy):
+    entitled, alike = (
+        {client["client_id"]: client["ttft_s"]["p50"] for client in queue(policy, weight)["by_client"]}
+        for weight in (3.0, 1.0)
+    )
+    assert entitled["a"] < alike["a"], "who is due thrice as much waits less"
+    assert entitled["b"] > alike["b"], "and the other one more"
+    assert queue(policy, 3.0)["max_gap"] < queue("fcfs", 3.0)["max_gap"], "per unit of weight"
+
+
 def test_windows_are_thirtieths_of_the_arrivals():
     # a's second and b's wait from second 0 to 2; a fourth conversation, of b's, starts at second 45
     workload = with_clients(make_workload([(6, 2)], [(6, 2)], [(6, 2)], [(6, 2)]), "a", "a", "b", "b")
