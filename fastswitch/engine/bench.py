@@ -14,6 +14,7 @@ from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.usage import UsageError, check_writable
+from fastswitch.engine.warm_up import warm_up
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import Workload, plan_arrivals
 from fastswitch.memory import KVLayout
@@ -43,7 +44,8 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         random_weights=options.random_weights,
         seed=options.seed,
     )
-    workload = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
+    chosen = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
+    workload = chosen.workload
     layout = kv_layout(model.model, options.block_size, "block_major")
     if workload.max_context > model.max_context:
         raise UsageError(
@@ -61,7 +63,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=replace(policy, profile=speeds),
+        policy=replace(policy, profile=speeds, weights=chosen.weights),
         check=options.check,
     )
     link = default_link(speeds, layout, options.call_us, options.link_gbps) if options.emulates_link else None

@@ -64,6 +64,10 @@ TraceOut = Annotated[
     typer.Option("--trace-out", help="write what happened when here, for ui.perfetto.dev; .json or .json.gz"),
 ]
 TimelineOption = Annotated[Path | None, typer.Option("--timeline", help="write a PNG of the busiest moment here")]
+Clients = Annotated[
+    str | None, typer.Option("--clients", help="number of clients, a workload with clients, or a table of weights")
+]
+ClientsPlot = Annotated[Path | None, typer.Option("--clients-plot", help="write a PNG of each client's service here")]
 
 
 @app.command(epilog="Example: fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png")
@@ -104,6 +108,8 @@ def bench(
     plot: Plot = None,
     trace_out: TraceOut = None,
     timeline: TimelineOption = None,
+    clients: Clients = None,
+    clients_plot: ClientsPlot = None,
     check: Annotated[
         bool, typer.Option("--check", help="poison freed blocks, check invariants at each step (slow)")
     ] = False,
@@ -164,6 +170,8 @@ def simulate(
     plot: Plot = None,
     trace_out: TraceOut = None,
     timeline: TimelineOption = None,
+    clients: Clients = None,
+    clients_plot: ClientsPlot = None,
     check: Annotated[bool, typer.Option("--check", help="check invariants at each step (slow)")] = False,
 ) -> None:
     """Simulate the same engine on hardware that is not here: by arithmetic, on a virtual clock."""

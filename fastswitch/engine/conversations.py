@@ -31,7 +31,7 @@ class Conversations:
         self._kv = kv
         self._clock = clock
         self._max_context = max_context
-        self._accountant = accountant
+        self.accountant = accountant
         self._requests: dict[int, Request] = {}  # request_id |-> unfinished request
         self._by_conversation: dict[Hashable, Request] = {}
         self._turns: dict[int, Turn] = {}  # turn_id |-> turn
@@ -106,7 +106,7 @@ class Conversations:
             return
         request.turn.ended = True
         self.num_ended_turns += 1
-        self._accountant.ended(request)
+        self.accountant.ended(request)
         request.turn = None
         request.protected = False  # a cancelled turn will never make the step that it was protected for
         request.turn_ended = self._clock.now()
@@ -216,7 +216,7 @@ class Conversations:
             request.state = RequestState.WAITING
             if request.device_blocks:
                 request.run()
-        self._accountant.arrived(request)
+        self.accountant.arrived(request)
         self.rank_anew()
 
     def _check(self, request: Request | None, tokens: Sequence[int], max_new_tokens: int) -> None:

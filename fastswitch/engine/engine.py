@@ -14,12 +14,14 @@ from fastswitch.engine.decision_log import DecisionLog
 from fastswitch.engine.executor import Executor
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Request, Turn
+from fastswitch.engine.service_recorder import ServiceRecorder
 from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import Swaps
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
 from fastswitch.engine.timeline_recorder import TimelineRecorder
+from fastswitch.engine.vocabulary import check_vocabulary
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
 from fastswitch.memory import KVCacheManager
 from fastswitch.sched import Scheduler
@@ -56,6 +58,8 @@ class Engine:
         self.swaps = swaps
         self.counts = SwitchCounts()
         self._vocab_size = executor.vocab_size
+        self._scheduler = scheduler
+        self._service: ServiceRecorder | None = None
         self._conversations = Conversations(kv, self.clock, executor.max_context, scheduler.accountant)
         self._switcher = Switcher(kv, swaps, adaptive, self.counts)
         self._loop = StepLoop(
@@ -97,7 +101,7 @@ class Engine:
         if when > now:
             raise ValueError(f"arrival must not be in the future, got {when:g} at {now:g}")
         prompt = tokens if isinstance(tokens, (tuple, range)) else list(tokens)
-        _check_vocabulary(prompt, self._vocab_size)
+        check_vocabulary(prompt, self._vocab_size)
         turn, request = self._conversations.submit(prompt, max_new_tokens, when, client_id, conversation_id)
         if priority is not None:
             request.priority = priority
@@ -106,7 +110,10 @@ class Engine:
 
     def step(self) -> bool:
         """Do one step; whether an iteration ran. Waits for nothing but a copy that is worth waiting for."""
-        return self._loop.step()
+        ran = self._loop.step()
+        if self._service is not None:
+            self._service.end_step()
+        return ran
 
     def wait_for_work(self, until: float | None = None) -> None:
         """When ``step`` ran nothing: wait for a copy, or jump to ``until``, when the next turn arrives.
@@ -193,6 +200,18 @@ class Engine:
         self._loop.recorder = self._switcher.recorder = recorder = TimelineRecorder(self.clock, self.swaps)
         return recorder
 
+    def record_service(self) -> ServiceRecorder:
+        """Note who is served and who waits, from the first turn on; ``record()`` of what comes back has it.
+
+        Raises:
+            RuntimeError: if there were turns already, or it is recorded already.
+        """
+        if self._service is not None or self.num_ended_turns or self.num_conversations:
+            raise RuntimeError("service must be recorded once, before the first turn")
+        self._service = ServiceRecorder(self._scheduler.accountant, self.clock)
+        self._scheduler.accountant = self._conversations.accountant = self._service
+        return self._service
+
     def log_decisions(self) -> DecisionLog:
         """From now on write the schedule down: `sched.Decision` after `Decision`, in what comes back.
 
@@ -229,11 +248,3 @@ class Engine:
     def stall_s(self) -> float:
         """Seconds in which no iteration ran because of copies, while somebody wanted to run."""
         return self.swaps.stall_s + self._loop.waited_s
-
-
-def _check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:
-    extremes = (tokens[:1], tokens[-1:]) if isinstance(tokens, range) else (tokens,)
-    if all(min(part) >= 0 and max(part) < vocab_size for part in extremes if part):
-        return
-    outside = next(token for token in tokens if not 0 <= token < vocab_size)
-    raise ValueError(f"token ids must be in [0, {vocab_size}), got {outside}")

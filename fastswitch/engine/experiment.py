@@ -7,7 +7,7 @@ simulation is the testbed's matter.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,17 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastswitch.engine.checks import InvariantChecker
+from fastswitch.engine.client_figures import client_figures
 from fastswitch.engine.engine import Engine
 from fastswitch.engine.metrics import latency_samples, speedup, tail, tokens_sha256
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Turn
 from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
+from fastswitch.engine.service_record import ServiceRecord
 from fastswitch.engine.testbed import Testbed
 from fastswitch.engine.timeline import Timeline
 from fastswitch.engine.workloads import ArrivalPlan, Workload
 from fastswitch.memory import KVOverTime
 
 __all__ = ["Experiment", "Progress", "Served"]
+
+WINDOWS = 30  # of the time in which conversations start: in each, who waits throughout is compared
 
 Progress = Callable[[str, int, int], None]  # run, turns ended, turns in all
 
@@ -39,12 +43,14 @@ class Served:
         samples: latencies in seconds by metric, for plots.
         turns: (conversation, turn) |-> the engine's record of it.
         timeline: what happened when, if it was to be kept.
+        service: what each client was given when, if the workload has clients.
     """
 
     figures: dict[str, Any]
     samples: dict[str, NDArray[np.float64]]
     turns: Mapping[tuple[int, int], Turn]
     timeline: Timeline | None = None
+    service: ServiceRecord | None = None
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Experiment:
         turn_tokens: run name |-> generated tokens by (conversation, turn).
         samples: run name |-> latency samples in seconds by metric, for plots.
         timelines: run name |-> what happened when, if it was to be kept.
+        services: run name |-> what each client was given when, if the workload has clients.
     """
 
     command: str
@@ -75,6 +82,7 @@ class Experiment:
     turn_tokens: dict[str, dict[tuple[int, int], list[int]]] = field(default_factory=dict)
     samples: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
     timelines: dict[str, Timeline] = field(default_factory=dict)
+    services: dict[str, ServiceRecord] = field(default_factory=dict)
 
     def run_all(self, progress: Progress | None = None) -> None:
         """Serve the workload with each run in turn; what is done stays in ``results`` if it is interrupted."""
@@ -93,6 +101,9 @@ class Experiment:
         if served.timeline is not None:
             self.timelines[served.figures["name"]] = served.timeline
             self.timelines = {name: self.timelines[name] for name in names if name in self.timelines}
+        if served.service is not None:
+            self.services[served.figures["name"]] = served.service
+            self.services = {name: self.services[name] for name in names if name in self.services}
 
     def serve(self, run: RunSpec, progress: Progress | None = None) -> Served:
         """Serve the workload with one run."""
@@ -100,6 +111,7 @@ class Experiment:
         with self.bed.engine(run) as engine:
             over_time, checker = KVOverTime(), InvariantChecker(engine)
             recorder = engine.record() if self.records_timelines else None
+            clients = engine.record_service() if self.workload.records_clients else None
 
             def after_step(turns_ended: int) -> None:
                 over_time.sample(engine.kv)
@@ -115,6 +127,8 @@ class Experiment:
                     f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free"
                 )
             served = self._served(run, engine, replay, over_time)
+            if clients is not None:
+                served = self._with_clients(served, engine, clients.record())
             return served if recorder is None else replace(served, timeline=recorder.timeline())
 
     def as_json(self) -> dict[str, Any]:
@@ -176,6 +190,14 @@ class Experiment:
             "tokens_sha256": tokens_sha256(replay.turns),
         }
         return Served(figures, samples, replay.turns)
+
+    def _with_clients(self, served: Served, engine: Engine, record: ServiceRecord) -> Served:
+        turns: dict[Hashable, list[Turn]] = {client_id: [] for client_id in record.client_ids}
+        for (conversation, _), turn in served.turns.items():
+            turns[self.workload.conversations[conversation].client_id].append(turn)
+        weights, window_s = self.bed.spec.policy.weights, self.plan.last_start_s / WINDOWS
+        clients = client_figures(record, turns, engine.counts, weights, window_s)
+        return replace(served, figures={**served.figures, "clients": clients}, service=record)
 
 
 def _held(engine: Engine) -> dict[str, int]:

@@ -60,6 +60,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "plot": (".png",),
     "trace_out": (".json", ".json.gz"),
     "timeline": (".png",),
+    "clients_plot": (".png",),
 }
 
 
@@ -99,6 +100,8 @@ class ExperimentOptions:
     plot: Path | None = None
     trace_out: Path | None = None
     timeline: Path | None = None
+    clients: str | None = None
+    clients_plot: Path | None = None
     check: bool = False
 
     def __post_init__(self) -> None:
@@ -112,6 +115,8 @@ class ExperimentOptions:
             raise UsageError(f"--priority must be one of {', '.join(PATTERNS)}, or a file, got {self.priority!r}")
         if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
+        if self.num_clients is not None and self.num_clients < 1:
+            raise UsageError(f"--clients must be a number of at least 1, or a file, got {self.clients}")
         for one, other in itertools.combinations(SUFFIXES, 2):
             path = getattr(self, one)
             same = getattr(self, other)
@@ -131,6 +136,19 @@ class ExperimentOptions:
     def records_timelines(self) -> bool:
         """Whether what happens when is to be kept."""
         return self.trace_out is not None or self.timeline is not None
+
+    @property
+    def num_clients(self) -> int | None:
+        """Clients to deal the conversations to; None where a file was given, or nothing."""
+        try:
+            return None if self.clients is None else int(self.clients)
+        except ValueError:
+            return None
+
+    @property
+    def clients_file(self) -> Path | None:
+        """A workload with clients, or a table of their weights; None where a number was given, or nothing."""
+        return None if self.clients is None or self.num_clients is not None else Path(self.clients)
 
     def policy_with(self, frequency: float) -> Policy:
         """The policy asked for; ``frequency`` where none was. It lacks the model's profile.

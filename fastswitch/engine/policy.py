@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from fastswitch.sched import (
@@ -20,6 +21,7 @@ from fastswitch.sched import (
     Ranker,
     Recompute,
     Scheduler,
+    ServiceCounters,
     SwapOut,
     TokenAccountant,
 )
@@ -56,6 +58,7 @@ class Policy:
         aging: executed iterations without service after which a turn comes before everybody; None: never.
         recorded: the levels of that file.
         profile: of the model, which ``mlfq`` ranks by.
+        weights: client_id |-> how much it is entitled to; a client that is not named has 1.
     """
 
     policy: str
@@ -68,6 +71,7 @@ class Policy:
     aging: int | None = None
     recorded: Priorities | None = None
     profile: Profile | None = None
+    weights: Mapping[Hashable, float] = field(default_factory=dict)
 
     def scheduler(self, *, copies: bool) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims."""
@@ -84,14 +88,16 @@ class Policy:
             unused |= {"priority", "frequency"}
         if self.aging is None:
             unused.add("aging")
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in unused}
+        if not self.weights:
+            unused.add("weights")
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in unused}
 
     def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
         """Two objects, or one twice: a policy that ranks by what was served is both."""
         if self.policy == "fcfs":
             return FCFS(), TokenAccountant()
         if self.policy in FAIR:
-            fair = FAIR[self.policy]()
+            fair = FAIR[self.policy](ServiceCounters(weights=self.weights))
             return fair, fair
         if self.policy == "mlfq":
             assert self.profile is not None, "whoever makes the policy profiles the model"

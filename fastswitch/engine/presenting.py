@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fastswitch.engine.chrome_trace import write_trace
+from fastswitch.engine.client_plot import plot_clients
 from fastswitch.engine.experiment import Experiment, Progress
 from fastswitch.engine.options import ExperimentOptions
 from fastswitch.engine.plots import plot_tails
@@ -58,6 +59,8 @@ def write_files(experiment: Experiment, options: ExperimentOptions, title: str) 
         plot_tails(samples, title, options.plot)
     if options.timeline is not None:
         plot_timelines(experiment.timelines, title, options.timeline)
+    if options.clients_plot is not None:
+        plot_clients(experiment.services, experiment.bed.spec.policy.weights, title, options.clients_plot)
 
 
 def print_tables(experiment: Experiment, notes: Sequence[str]) -> None:

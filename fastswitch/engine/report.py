@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastswitch.engine.client_report import print_clients
 from fastswitch.engine.metrics import PERCENTILES
 from fastswitch.engine.switch_counts import OFTEN
+from fastswitch.engine.tables import print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +39,7 @@ def print_report(experiment: Experiment, console: Console, notes: Sequence[str] 
     _print_switches(console, runs)
     _print_copies(console, runs)
     console.print(LEGEND, highlight=False)
+    print_clients(console, runs)
     _print_speedup(console, result["speedup"])
     for line in (*_caveats(result), *_verdicts(runs), *notes):
         console.print(line, highlight=False)
@@ -61,13 +64,13 @@ def _print_latency(console: Console, runs: Sequence[Mapping[str, Any]], metric: 
         tail = run[metric]
         cells = [f"{tail[name] * 1e3:.1f}" if tail[name] is not None else "-" for name in (*known, "max")]
         rows.append([run["name"], *cells, str(tail["n"]), f"{run['tokens_per_s']:.0f}"])
-    _print_table(console, title, [*known, "max", "n", "tokens/s"], rows)
+    print_table(console, title, [*known, "max", "n", "tokens/s"], rows)
 
 
 def _print_switches(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
     names = ("swap_outs", "swap_ins", "clean_evictions", "drops", "reused_tokens", "recomputed_tokens")
     rows = [[run["name"], *(str(run["switches"][name]) for name in names)] for run in runs]
-    _print_table(console, "switches", ["out", "in", "clean", "drops", "reused tokens", "recomputed tokens"], rows)
+    print_table(console, "switches", ["out", "in", "clean", "drops", "reused tokens", "recomputed tokens"], rows)
 
 
 def _print_copies(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
@@ -77,7 +80,7 @@ def _print_copies(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
         moved = [f"{s['bytes_out'] / 1e6:.1f}", f"{s['bytes_in'] / 1e6:.1f}", str(s["copies"])]
         length = "-" if s["blocks_per_copy"] is None else f"{s['blocks_per_copy']:.2f}"
         rows.append([run["name"], *moved, length, f"{s['stall_s'] * 1e3:.0f}"])
-    _print_table(console, "copies", ["MB out", "MB in", "copies", "blocks/run", "stall ms"], rows)
+    print_table(console, "copies", ["MB out", "MB in", "copies", "blocks/run", "stall ms"], rows)
 
 
 def _print_speedup(console: Console, speedups: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -87,22 +90,7 @@ def _print_speedup(console: Console, speedups: Mapping[str, Mapping[str, float |
     rows = [[base, *(f"{row[name]:.2f}x" for name in known)] for base, row in over.items()]
     if rows:
         title = "fastswitch over each other run (below 1 it loses; one sample of each)"
-        _print_table(console, title, known, rows)
-
-
-def _print_table(console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    # A table's own title is broken at the table's width; a line before it is not.
-    console.print(f"\n{title}", highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("run", no_wrap=True)
-    for head in heads:
-        table.add_column(head, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        print_table(console, title, known, rows)
 
 
 def _raw_copy_line(raw: Mapping[str, float]) -> str:

@@ -217,7 +217,9 @@ class StepLoop:
 
     def _charge(self, request: Request, start: int, end: int, num_sampled: int) -> None:
         if start < request.high_water:
-            self._switcher.counts.recomputed_tokens += min(end, request.high_water) - start
+            num_recomputed, counts = min(end, request.high_water) - start, self._switcher.counts
+            counts.recomputed_tokens += num_recomputed
+            counts.of_clients[request.client_id, "recomputed_tokens"] += num_recomputed
         request.high_water = max(request.high_water, end)
         prompt = max(0, end - request.charged)
         request.charged = max(request.charged, end + num_sampled)  # an answer's token is charged when it is sampled

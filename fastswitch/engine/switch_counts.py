@@ -15,6 +15,7 @@ from fastswitch.memory import SwapDirection
 
 __all__ = ["ShortStays", "SwitchCounts"]
 
+OF_CLIENTS = ("swap_outs", "swap_ins", "clean_evictions", "drops", "recomputed_tokens")  # counted for each client, too
 OFTEN = 3  # in a row: who is pushed out so often moves more than it computes
 
 
@@ -61,6 +62,8 @@ class SwitchCounts:
         reused_tokens: per eviction, tokens that were right on both tiers at its start.
         recomputed_tokens: tokens run through the model again after their KV had existed.
         reports: every job that landed.
+        of_clients: (client_id, name) |-> ``swap_outs``, ``swap_ins``, ``clean_evictions``, ``drops`` and
+            ``recomputed_tokens`` of each client; they add up to the run's.
     """
 
     ahead: int = 0
@@ -74,6 +77,11 @@ class SwitchCounts:
     reused_tokens: int = 0
     recomputed_tokens: int = 0
     reports: list[SwapReport] = field(default_factory=list)
+    of_clients: Counter[tuple[Hashable, str]] = field(default_factory=Counter)
+
+    def of_client(self, client_id: Hashable) -> dict[str, int]:
+        """The ``switches`` object of a client."""
+        return {name: self.of_clients[client_id, name] for name in OF_CLIENTS}
 
     def add(self, report: SwapReport) -> None:
         """Enter a job that ended."""

@@ -92,6 +92,7 @@ class Switcher:
     def drop(self, request: Request) -> None:
         """Forget its KV on both tiers: it is computed again."""
         self.counts.drops += 1
+        self.counts.of_clients[request.client_id, "drops"] += 1
         if self.recorder is not None:
             self.recorder.evicted(request, DROPPED)
         self.kv.drop(request.request_id)
@@ -141,6 +142,7 @@ class Switcher:
         request.protected = False
         if job is None:
             self.counts.clean_evictions += 1
+            self.counts.of_clients[request.client_id, "clean_evictions"] += 1
             if self.recorder is not None:
                 self.recorder.evicted(request, CLEAN, reused)
             request.state = RequestState.SWAPPED
@@ -209,6 +211,8 @@ class Switcher:
                     self.drop(request)
             return
         request = self._in_flight.pop(job.job_id)
+        if report.error is None:
+            self.counts.of_clients[request.client_id, f"{job.direction.value}s"] += 1
         request.job = None
         if request.state is not RequestState.FINISHED:
             self._settle(request, report)

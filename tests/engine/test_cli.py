@@ -128,7 +128,7 @@ POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, m
 MISTAKES = {
     "no command": ([], "Missing command. (see fastswitch --help)"),
     "unknown command": (["bnech"], "No such command 'bnech'."),
-    "unknown option": (["bench", "--clients", "3"], "No such option: --clients"),
+    "unknown option": (["bench", "--colour", "red"], "No such option: --colour"),
     "unknown run": (["bench", "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(RUNS)),
     "no run": (["bench", "--runs", ","], "unknown run ',': known are " + ", ".join(RUNS)),
     "unknown policy": (["bench", "--policy", "lottery"], POLICY_UNKNOWN),

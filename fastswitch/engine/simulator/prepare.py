@@ -39,14 +39,15 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     link = _link(options, setup, assumed)
     reasons = {name: _why_no_run(run, link) for name, run in SIMULATED_RUNS.items()}
     runs = choose_runs(options.runs, SIMULATED_RUNS, lambda run: reasons[run.name])
-    workload = choose_workload(options, _stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
+    chosen = choose_workload(options, _stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
+    workload = chosen.workload
     device_blocks, host_blocks = _pools(options, setup, workload)
     spec = EngineSpec(
         layout=setup.model.kv_layout(options.block_size),
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=replace(policy, profile=profile_of(setup.roofline(assumed), workload)),
+        policy=replace(policy, profile=profile_of(setup.roofline(assumed), workload), weights=chosen.weights),
         check=options.check,
     )
     bed = SimulatedBed.of(setup, assumed, spec, link)

@@ -10,6 +10,8 @@ from fastswitch.engine.workloads.arrivals import (
     plan_arrivals,
 )
 from fastswitch.engine.workloads.as_recorded import plan_as_recorded
+from fastswitch.engine.workloads.client_weights import read_client_weights
+from fastswitch.engine.workloads.clients import deal_clients
 from fastswitch.engine.workloads.conversation import Conversation, Turn, Workload
 from fastswitch.engine.workloads.errors import WorkloadError
 from fastswitch.engine.workloads.readers import encode_utf8, read_workload
@@ -24,10 +26,12 @@ __all__ = [
     "TurnTiming",
     "Workload",
     "WorkloadError",
+    "deal_clients",
     "encode_utf8",
     "next_arrival_s",
     "plan_arrivals",
     "plan_as_recorded",
+    "read_client_weights",
     "read_workload",
     "select",
     "synthetic_workload",

@@ -152,6 +152,16 @@ class Workload:
         return self.conversations[0].arrival_s is not None
 
     @property
+    def records_clients(self) -> bool:
+        """Whether it is known, of any conversation, who asks."""
+        return any(conversation.client_id is not None for conversation in self.conversations)
+
+    @property
+    def client_ids(self) -> tuple[int | str | None, ...]:
+        """Everybody who asks, in order of the first conversation; None asks where nobody is recorded."""
+        return tuple(dict.fromkeys(conversation.client_id for conversation in self.conversations))
+
+    @property
     def records_gaps(self) -> bool:
         """Whether the source says, for any turn, how long after the previous one it arrived."""
         return any(turn.gap_s is not None for conversation in self.conversations for turn in conversation.turns)

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     SELECTION = 2
     ARRIVAL = 3
     THINK = 4
+    CLIENTS = 5
 
 
 def stream(seed: int, purpose: Purpose, *indices: int) -> np.random.Generator:

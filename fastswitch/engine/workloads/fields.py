@@ -10,9 +10,19 @@ import math
 from fastswitch.engine.workloads.conversation import MAX_TOKENS
 from fastswitch.engine.workloads.lines import Place
 
-__all__ = ["csv_length", "csv_seconds", "json_length", "json_seconds", "json_text", "shown"]
+__all__ = [
+    "csv_client",
+    "csv_length",
+    "csv_positive",
+    "csv_seconds",
+    "json_length",
+    "json_seconds",
+    "json_text",
+    "shown",
+]
 
 _MAX_TIME = 10**15  # 31 million years in seconds; more is a broken file, and sums of it would lose their digits
+_LEAST, _MOST = 1e-6, 1e6  # of factors; what is beyond is a slip, and quotients of it would lose their digits
 _SHOWN_CHARS = 120  # of a wrong value in an error, so that the error stays a line
 
 
@@ -59,6 +69,18 @@ def json_text(place: Place, name: str, value: object) -> str:
     return value
 
 
+def csv_client(place: Place, field: str) -> int | str:
+    """Return the client that a CSV field names: a number where it is one in plain digits.
+
+    Raises:
+        WorkloadError: if it is empty.
+    """
+    name = field.strip()
+    if not name:
+        raise place.error("client_id must name a client, got nothing")
+    return int(name) if name.isascii() and name.isdigit() and len(name) <= 18 else name
+
+
 def csv_length(place: Place, name: str, field: str) -> int:
     """Return the length in tokens that a CSV field states; errors name ``name``.
 
@@ -83,6 +105,21 @@ def csv_seconds(place: Place, name: str, field: str) -> float:
         value = math.nan
     if not _is_time(value):
         raise place.error(f"{name} must be a number of 0 to {_MAX_TIME:.0e}, got {shown(field)}")
+    return value
+
+
+def csv_positive(place: Place, name: str, field: str) -> float:
+    """Return the number above 0 that a CSV field states; errors name ``name``.
+
+    Raises:
+        WorkloadError: if it is not a number of `_LEAST` to `_MOST`.
+    """
+    try:
+        value = float(field)
+    except ValueError:
+        value = math.nan
+    if not _LEAST <= value <= _MOST:
+        raise place.error(f"{name} must be a number of {_LEAST:g} to {_MOST:g}, got {shown(field)}")
     return value
 
 

@@ -17,7 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastswitch.engine.workloads.conversation import Turn
-from fastswitch.engine.workloads.fields import csv_length, csv_seconds, json_length, json_seconds, json_text, shown
+from fastswitch.engine.workloads.fields import (
+    csv_client,
+    csv_length,
+    csv_seconds,
+    json_length,
+    json_seconds,
+    json_text,
+    shown,
+)
 from fastswitch.engine.workloads.lines import Place
 
 __all__ = ["JSON_FORMATS", "KNOWN_FORMATS", "Encode", "JsonFormat", "Link", "Record", "table_record"]
@@ -88,7 +96,7 @@ def table_record(place: Place, row: Mapping[str, str]) -> Record:
         csv_length(place, "input_tokens", row["input_tokens"]), csv_length(place, "output_tokens", row["output_tokens"])
     )
     arrival_s = csv_seconds(place, "arrival_s", row["arrival_s"]) if "arrival_s" in row else None
-    return Record(place, (turn,), arrival_s, _client_id(row["client_id"]) if "client_id" in row else None)
+    return Record(place, (turn,), arrival_s, csv_client(place, row["client_id"]) if "client_id" in row else None)
 
 
 def _sharegpt(place: Place, fields: Mapping[str, object], _: Encode) -> Record:
@@ -148,11 +156,6 @@ def _rows(place: Place, fields: Mapping[str, object], names: str) -> Sequence[Se
 
 def _turn(asked: int, answer: int, gap_s: float | None = None) -> Turn:
     return Turn(max(1, asked), max(1, answer), gap_s)
-
-
-def _client_id(field: str) -> int | str:
-    digits = field.strip()
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else digits
 
 
 JSON_FORMATS = (
