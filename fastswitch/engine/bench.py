@@ -6,12 +6,15 @@ import os
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
+from fastswitch.engine.measure_iterations import iteration_timer, most_tokens
 from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import kv_layout
-from fastswitch.engine.models import load_model
+from fastswitch.engine.models import LoadedModel, load_model
 from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
+from fastswitch.engine.policy import Policy
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.tbt_target import MOST_TOKENS, TypicalBatch, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import Workload, plan_arrivals
@@ -54,7 +57,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=options.policy_with(DEFAULT_FREQUENCY),
+        policy=_policy(options, model, layout, workload, device_blocks),
         check=options.check,
     )
     speeds, on = measure_speeds(model, layout, workload), model.model.device
@@ -72,6 +75,18 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
     experiment = Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
     return experiment, bed
+
+
+def _policy(
+    options: BenchOptions, model: LoadedModel, layout: KVLayout, workload: Workload, device_blocks: int
+) -> Policy:
+    policy = options.policy_with(DEFAULT_FREQUENCY)
+    if options.tbt_target is None:
+        return policy
+    batch = TypicalBatch.of(workload, device_blocks * layout.block_size)
+    most = most_tokens(batch, model.max_context, MOST_TOKENS)
+    seconds = iteration_timer(model, layout, batch, most)
+    return policy.within(*derive_budget(options.tbt_target, batch, seconds, timed_by="measured", most=most))
 
 
 def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple[int, int]:

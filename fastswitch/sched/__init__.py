@@ -1,6 +1,7 @@
 """Who gets memory, who gets tokens, what happens to a victim. Pure Python; knows no tensor and no thread."""
 
 from fastswitch.sched.accounting import TokenAccountant
+from fastswitch.sched.chunked import ChunkedPrefill
 from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
 from fastswitch.sched.packers import PrefillFirst
@@ -17,12 +18,14 @@ from fastswitch.sched.roles import (
     SchedulerOutput,
 )
 from fastswitch.sched.scheduler import Scheduler
+from fastswitch.sched.token_budget import token_budget_for
 from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
 
 __all__ = [
     "FCFS",
     "NUM_LEVELS",
     "Accountant",
+    "ChunkedPrefill",
     "Eviction",
     "EvictionWay",
     "Evictor",
@@ -46,4 +49,5 @@ __all__ = [
     "SchedulerOutput",
     "SwapOut",
     "TokenAccountant",
+    "token_budget_for",
 ]

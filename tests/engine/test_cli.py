@@ -132,7 +132,7 @@ MISTAKES = {
     "no run": (["bench", "--runs", ","], "unknown run ',': known are " + ", ".join(RUNS)),
     "unknown policy": (["bench", "--policy", "vtc"], "--policy must be one of fcfs, priority, got 'vtc'"),
     "unknown priority": (["bench", "--priority", "x"], "--priority must be one of random, markov, got 'x'"),
-    "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, got 'x'"),
+    "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, chunked, got 'x'"),
     "unknown evictor": (["bench", "--evictor", "x"], "--evictor must be one of swap-out, recompute, got 'x'"),
     "unknown link": (["bench", "--link", "x"], "--link must be one of emulated, none, got 'x'"),
     "zero conversations": (

@@ -7,11 +7,13 @@ import json
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.options import SimulateOptions
+from fastswitch.engine.policy import Policy
 from fastswitch.engine.runs import FREE, SIMULATED_RUNS, RunSpec, choose_runs
 from fastswitch.engine.simulator.copy_costs import CalibratedCosts
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed
 from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.tbt_target import TypicalBatch, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
@@ -44,13 +46,28 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=options.policy_with(setup.frequency),
+        policy=_policy(options, setup, assumed, workload, device_blocks),
         check=options.check,
     )
     bed = SimulatedBed.of(setup, assumed, spec, link)
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
     plan = _plan(options, workload)
     return Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
+
+
+def _policy(
+    options: SimulateOptions, setup: Setup, assumed: Assumptions, workload: Workload, device_blocks: int
+) -> Policy:
+    policy = options.policy_with(setup.frequency)
+    if options.tbt_target is None:
+        return policy
+    batch = TypicalBatch.of(workload, device_blocks * options.block_size)
+    roofline = setup.roofline(assumed)
+
+    def seconds(num_tokens: int) -> float:
+        return roofline.seconds(batch.chunks(num_tokens))
+
+    return policy.within(*derive_budget(options.tbt_target, batch, seconds, timed_by="roofline"))
 
 
 def _assumptions(options: SimulateOptions) -> Assumptions:
