@@ -6,7 +6,7 @@ import os
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
-from fastswitch.engine.measure_iterations import iteration_timer, most_tokens
+from fastswitch.engine.measure_iterations import batch_timer, blocks_of
 from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import kv_layout
 from fastswitch.engine.models import LoadedModel, load_model
@@ -14,7 +14,7 @@ from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
 from fastswitch.engine.policy import Policy
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
-from fastswitch.engine.tbt_target import MOST_TOKENS, TypicalBatch, derive_budget
+from fastswitch.engine.tbt_target import MOST_TOKENS, LongestIterations, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import Workload, plan_arrivals
@@ -83,10 +83,10 @@ def _policy(
     policy = options.policy_with(DEFAULT_FREQUENCY)
     if options.tbt_target is None:
         return policy
-    batch = TypicalBatch.of(workload, device_blocks * layout.block_size)
-    most = most_tokens(batch, model.max_context, MOST_TOKENS)
-    seconds = iteration_timer(model, layout, batch, most)
-    return policy.within(*derive_budget(options.tbt_target, batch, seconds, timed_by="measured", most=most))
+    batches = LongestIterations.of(workload, device_blocks * layout.block_size)
+    most = max(MOST_TOKENS, batches.least_tokens)
+    seconds = batch_timer(model, layout, blocks_of(layout, batches.batches(most)))
+    return policy.within(*derive_budget(options.tbt_target, batches, seconds, timed_by="measured", most=most))
 
 
 def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple[int, int]:

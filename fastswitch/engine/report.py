@@ -131,11 +131,11 @@ def _budget(policy: Mapping[str, Any]) -> list[str]:
     source = policy.get("budget_from")
     if source is None:
         return []
-    batch = source["batch"]
+    batches = source["batches"]
     line = (
-        f"token budget {policy['token_budget']}: with {batch['num_decodes']} decodes at {batch['context']} tokens its "
-        f"iteration takes {source['iteration_s'] * 1e3:.1f} ms ({source['timed_by']}), the target is "
-        f"{source['tbt_target_s'] * 1e3:g} ms"
+        f"token budget {policy['token_budget']}: its iterations take up to {source['iteration_s'] * 1e3:.1f} ms "
+        f"({source['timed_by']}, {batches['num_decodes']} decodes at {batches['context']} tokens at most), the target "
+        f"is {source['tbt_target_s'] * 1e3:g} ms"
     )
     return [line]
 

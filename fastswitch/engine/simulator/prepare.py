@@ -13,7 +13,7 @@ from fastswitch.engine.simulator.copy_costs import CalibratedCosts
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed
 from fastswitch.engine.spec import EngineSpec
-from fastswitch.engine.tbt_target import TypicalBatch, derive_budget
+from fastswitch.engine.tbt_target import LongestIterations, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
@@ -61,13 +61,9 @@ def _policy(
     policy = options.policy_with(setup.frequency)
     if options.tbt_target is None:
         return policy
-    batch = TypicalBatch.of(workload, device_blocks * options.block_size)
-    roofline = setup.roofline(assumed)
-
-    def seconds(num_tokens: int) -> float:
-        return roofline.seconds(batch.chunks(num_tokens))
-
-    return policy.within(*derive_budget(options.tbt_target, batch, seconds, timed_by="roofline"))
+    batches = LongestIterations.of(workload, device_blocks * options.block_size)
+    seconds = setup.roofline(assumed).seconds
+    return policy.within(*derive_budget(options.tbt_target, batches, seconds, timed_by="roofline"))
 
 
 def _assumptions(options: SimulateOptions) -> Assumptions:
