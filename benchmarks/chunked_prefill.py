@@ -105,10 +105,10 @@ def plot(results: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     panels = (
-        ("generated tokens/s", lambda each: each["tokens_per_s"]),
-        ("TTFT P95, s", lambda each: each["ttft_s"]["p95"]),
+        ("generated tokens/s", {"ylim": (0, None)}, lambda each: each["tokens_per_s"]),
+        ("TTFT P95, s", {"yscale": "log"}, lambda each: each["ttft_s"]["p95"]),
     )
-    for axis, (label, figure_of) in zip(axes, panels, strict=True):
+    for axis, (label, scale, figure_of) in zip(axes, panels, strict=True):
         known = [(each, each["tbt_resident_s"]["p99.9"], figure_of(each)) for each in results]
         shown = [(each, tail * 1e3, value) for each, tail, value in known if tail is not None and value is not None]
         pieces = [(tail, value) for each, tail, value in shown if each["packer"] == "chunked"]
@@ -118,7 +118,7 @@ def plot(results: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
         for each, tail, value in shown:
             if each["packer"] == "chunked":
                 axis.annotate(each["token_budget"], (tail, value), (4, 5), textcoords="offset points", fontsize=8)
-        axis.set(xscale="log", xlabel="resident TBT P99.9, ms", ylabel=label, ylim=(0, None))
+        axis.set(xscale="log", xlabel="resident TBT P99.9, ms", ylabel=label, **scale)
         axis.grid(visible=True, which="both", alpha=0.25)
     axes[0].legend(fontsize=8, loc="lower right")
     figure.suptitle(title, fontsize=9)
@@ -175,7 +175,10 @@ def run_command(arguments: Sequence[str]) -> None:
             del facts[unused]
         base.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if base.plot is not None:
-        plot(results, f"{base.command}\n{experiment.bed.title} (simulated)", base.plot)
+        workload = experiment.workload
+        load = "" if experiment.load is None else f", load {experiment.load:.2g}"
+        served = f"{workload.name}, {len(workload)} conversations{load}"
+        plot(results, f"{experiment.bed.title}, simulated | {run} | {served}", base.plot)
     print_table(results, output(250))
 
 
