@@ -48,6 +48,26 @@ def test_one_thing_is_changed_at_a_time(load, in_this_process, monkeypatch, tmp_
     assert "dispatch, us a call" in capsys.readouterr().out
 
 
+def test_prompts_in_pieces_are_set_beside_whole_ones(load, in_this_process, tmp_path, capsys):
+    module = load("chunked_prefill")
+    in_this_process(module)
+    files = ["--json", str(tmp_path / "c.json"), "--plot", str(tmp_path / "c.png")]
+    small = ["--setup", "llama8b-a10", "--conversations", "30", "--rate", "3", "--budgets", "64,512"]
+    assert module.main([*small, *files]) == 0
+    result = json.loads((tmp_path / "c.json").read_text())
+    whole, short, long = result["points"]
+    assert [(each["packer"], each["token_budget"]) for each in result["points"]] == [
+        ("prefill-first", 8192),
+        ("chunked", 64),
+        ("chunked", 512),
+    ]
+    tails = [each["tbt_resident_s"]["p99.9"] for each in (whole, long, short)]
+    assert tails[0] > 2 * tails[1] > 2 * tails[2], "the shorter the pieces, the shorter an iteration"
+    assert result["run"] == "fastswitch"
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{tails[0] / tails[1]:.1f}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
@@ -55,6 +75,13 @@ def test_one_thing_is_changed_at_a_time(load, in_this_process, monkeypatch, tmp_
         ("where_time_goes", ["--setup", "gpt-a10"], "--setup must be MODEL-HARDWARE"),
         ("what_decides_tails", ["--only", "weather"], "--only must be the first word of one of "),
         ("what_decides_tails", ["--rate", "-1"], "--rate must be a number above 0"),
+        (
+            "chunked_prefill",
+            ["--budgets", "8,x"],
+            "--budgets must be whole numbers with commas between them, got '8,x'",
+        ),
+        ("chunked_prefill", ["--budgets", "0"], "--token-budget must be a number of at least 1"),
+        ("chunked_prefill", ["--run", "vllm"], "--run must be one of recompute, "),
         ("what_decides_tails", ["--json", "missing/x.json"], "cannot write missing/x.json"),
     ],
 )

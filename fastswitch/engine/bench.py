@@ -7,12 +7,15 @@ from dataclasses import replace
 
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.measure import default_link, measure_speeds, per_block_call_us, raw_copy_ms
+from fastswitch.engine.measure_iterations import batch_timer, blocks_of
 from fastswitch.engine.model_bed import ModelBed
 from fastswitch.engine.model_executor import kv_layout
-from fastswitch.engine.models import load_model
+from fastswitch.engine.models import LoadedModel, load_model
 from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
+from fastswitch.engine.policy import Policy
 from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.tbt_target import MOST_TOKENS, LongestIterations, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.warm_up import warm_up
 from fastswitch.engine.workload_choice import choose_workload
@@ -55,15 +58,16 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     device_blocks, host_blocks = _pools(options, layout, workload)
     for order in dict.fromkeys(run.order for run in runs):
         ways = [run.way for run in runs if run.order == order and run.way is not None]
-        budget = min(options.token_budget, workload.input_tokens)
+        budget = min(policy.token_budget, workload.input_tokens)
         warm_up(model, replace(layout, order=order), ways, max_context=workload.max_context, token_budget=budget)
     speeds, on = measure_speeds(model, layout, workload), model.model.device
+    policy = replace(policy, profile=speeds, weights=chosen.weights)
     spec = EngineSpec(
         layout=layout,
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=replace(policy, profile=speeds, weights=chosen.weights),
+        policy=_within_target(options, policy, model, layout, workload, device_blocks),
         check=options.check,
     )
     link = default_link(speeds, layout, options.call_us, options.link_gbps) if options.emulates_link else None
@@ -80,6 +84,22 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
     experiment = Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
     return experiment, bed
+
+
+def _within_target(
+    options: BenchOptions,
+    policy: Policy,
+    model: LoadedModel,
+    layout: KVLayout,
+    workload: Workload,
+    device_blocks: int,
+) -> Policy:
+    if options.tbt_target is None:
+        return policy
+    batches = LongestIterations.of(workload, device_blocks * layout.block_size)
+    most = max(MOST_TOKENS, batches.least_tokens)
+    seconds = batch_timer(model, layout, blocks_of(layout, batches.batches(most)))
+    return policy.within(*derive_budget(options.tbt_target, batches, seconds, timed_by="measured", most=most))
 
 
 def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple[int, int]:

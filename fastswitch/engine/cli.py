@@ -42,14 +42,19 @@ WorkloadOption = Annotated[str, typer.Option("--workload", help="synthetic, or a
 MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter ones; 3 where they are synthetic")]
 Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
 TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
-PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs, priority or mlfq")]
+PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs, priority, vtc, vtc-preemptive or mlfq")]
 Priority = Annotated[str, typer.Option("--priority", help="random, markov, or a file of levels")]
 Aging = Annotated[
     int | None, typer.Option("--aging", help="iterations without service until a turn comes before everybody; never")
 ]
-Packer = Annotated[str, typer.Option("--packer", help="prefill-first")]
+Packer = Annotated[str, typer.Option("--packer", help="prefill-first or chunked")]
 Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out or recompute")]
-TokenBudget = Annotated[int, typer.Option("--token-budget", help="tokens in one iteration")]
+TokenBudget = Annotated[
+    int | None, typer.Option("--token-budget", help="tokens in one iteration; 8192, of chunked 512")
+]
+TbtTarget = Annotated[
+    float | None, typer.Option("--tbt-target", help="ms between tokens, in place of the budget of chunked")
+]
 BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]
 GrowthBlocks = Annotated[int, typer.Option("--growth-blocks", help="blocks a growing request reserves ahead")]
 Runs = Annotated[str | None, typer.Option("--runs", help=f"comma-separated, default all: {', '.join(RUNS)}")]
@@ -92,7 +97,8 @@ def bench(
     aging: Aging = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
-    token_budget: TokenBudget = 8192,
+    token_budget: TokenBudget = None,
+    tbt_target: TbtTarget = None,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; so small that requests are switched")] = None,
     host_tokens: Annotated[int | None, typer.Option(help="host pool; 8 x the device's")] = None,
     block_size: BlockSize = 16,
@@ -143,7 +149,8 @@ def simulate(
     aging: Aging = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
-    token_budget: TokenBudget = 8192,
+    token_budget: TokenBudget = None,
+    tbt_target: TbtTarget = None,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; the setup's")] = None,
     host_tokens: Annotated[int | None, typer.Option(help="host pool; the setup's")] = None,
     block_size: BlockSize = 16,

@@ -23,7 +23,7 @@ from fastswitch.kernels import TRANSFERS
 from fastswitch.memory import KVLayout
 from fastswitch.memory.pool import KVPool
 
-__all__ = ["Speeds", "default_link", "measure_speeds", "per_block_call_us", "raw_copy_ms"]
+__all__ = ["Speeds", "default_link", "measure_speeds", "median_s", "per_block_call_us", "raw_copy_ms"]
 
 DECODE_BATCH = 8
 SWAP_TOKENS = 500
@@ -79,8 +79,8 @@ def measure_speeds(model: LoadedModel, layout: KVLayout, workload: Workload) -> 
     prefill = [BatchEntry(0, 0, mean_input, samples=True, source=KnownTokens(prompt, tables[0]))]
     newest = [KnownTokens([i], table, first=mean_context) for i, table in enumerate(tables)]
     decode = [BatchEntry(i, mean_context, 1, samples=True, source=token) for i, token in enumerate(newest)]
-    prefill_s = _median_s(lambda: executor.run(prefill))
-    decode_s = _median_s(lambda: executor.run(decode))
+    prefill_s = median_s(lambda: executor.run(prefill))
+    decode_s = median_s(lambda: executor.run(decode))
     return Speeds(mean_input / prefill_s, DECODE_BATCH / decode_s, decode_s)
 
 
@@ -113,7 +113,7 @@ def raw_copy_ms(layout: KVLayout, device: torch.device) -> dict[str, float]:
             pool.fill(np.arange(pool.num_blocks), 1.0)
         for way, runs in (("per_block", scattered), ("per_run", one_run)):
             transfer, (source, destination) = TRANSFERS[way], [pool.planes for pool in pools]
-            result[f"{order}/{way}"] = 1e3 * _median_s(
+            result[f"{order}/{way}"] = 1e3 * median_s(
                 lambda transfer=transfer, s=source, d=destination, r=runs: _copy(transfer, s, d, r, device)  # type: ignore[misc]
             )
     return result
@@ -149,10 +149,11 @@ def _copy(
         torch.cuda.synchronize(device)
 
 
-def _median_s(work: Callable[[], object]) -> float:
+def median_s(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median seconds of ``work``, which returns when it is done, after a warm-up."""
     work()
     clock, seconds = RealClock(), []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         start = clock.now()
         work()
         seconds.append(clock.now() - start)

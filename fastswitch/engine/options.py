@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fastswitch.engine.policy import Policy
+from fastswitch.engine.policy import PACKERS, Policy
 from fastswitch.engine.priority_file import read_priorities
 from fastswitch.engine.usage import UsageError
 
@@ -29,6 +29,7 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "time_scale": (0, False),
     "frequency": (0, False),
     "token_budget": (1, True),
+    "tbt_target": (0, False),
     "device_tokens": (1, True),
     "host_tokens": (1, True),
     "block_size": (1, True),
@@ -43,10 +44,11 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "iteration_ms": (0, True),
     "decision_us": (0, True),
 }
+DEFAULT_BUDGETS = {"prefill-first": 8192, "chunked": 512}  # of packers; 512 is the smaller of Sarathi-Serve's two
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
     "policy": ("fcfs", "priority", "vtc", "vtc-preemptive", "mlfq"),
-    "packer": ("prefill-first",),
+    "packer": tuple(PACKERS),
     "evictor": ("swap-out", "recompute"),
     "arrival": ("conversation", "turn"),
     "link": ("emulated", "none"),
@@ -86,7 +88,8 @@ class ExperimentOptions:
     frequency: float | None = None
     aging: int | None = None
     packer: str = "prefill-first"
-    token_budget: int = 8192
+    token_budget: int | None = None
+    tbt_target: float | None = None
     evictor: str = "swap-out"
     device_tokens: int | None = None
     host_tokens: int | None = None
@@ -117,6 +120,10 @@ class ExperimentOptions:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
         if self.num_clients is not None and self.num_clients < 1:
             raise UsageError(f"--clients must be a number of at least 1, or a file, got {self.clients}")
+        if self.tbt_target is not None and self.packer != "chunked":
+            raise UsageError(f"--tbt-target cuts prompts: give --packer chunked with it, got {self.packer!r}")
+        if self.tbt_target is not None and self.token_budget is not None:
+            raise UsageError("--tbt-target gives the token budget: leave out --token-budget")
         for one, other in itertools.combinations(SUFFIXES, 2):
             path = getattr(self, one)
             same = getattr(self, other)
@@ -161,7 +168,7 @@ class ExperimentOptions:
             priority=self.priority,
             frequency=frequency if self.frequency is None else self.frequency,
             packer=self.packer,
-            token_budget=self.token_budget,
+            token_budget=self.token_budget or DEFAULT_BUDGETS[self.packer],
             evictor=self.evictor,
             seed=self.seed,
             aging=self.aging,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
+from fastswitch.engine.tbt_target import DerivedBudget
 from fastswitch.sched import (
     FCFS,
     MLFQ,
     VTC,
     Accountant,
     Aging,
+    ChunkedPrefill,
     MarkovPriorities,
+    Packer,
     PreemptiveVTC,
     PrefillFirst,
     Priorities,
@@ -26,7 +29,7 @@ from fastswitch.sched import (
     TokenAccountant,
 )
 
-__all__ = ["Policy", "Profile"]
+__all__ = ["PACKERS", "Policy", "Profile"]
 
 
 class Profile(Protocol):
@@ -41,6 +44,7 @@ class Profile(Protocol):
 
 
 FAIR = {"vtc": VTC, "vtc-preemptive": PreemptiveVTC}
+PACKERS: dict[str, Callable[[int], Packer]] = {"prefill-first": PrefillFirst, "chunked": ChunkedPrefill}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Policy:
         policy: ``fcfs``, ``priority``, ``vtc``, ``vtc-preemptive`` or ``mlfq``.
         priority: pattern of the levels, ``random`` or ``markov``, or the name of the file that has them.
         frequency: updates of the levels, an iteration.
-        packer: ``prefill-first``.
+        packer: ``prefill-first`` or ``chunked``.
         token_budget: tokens in one iteration.
         evictor: of runs that copy, ``swap-out`` or ``recompute``.
         seed: of the levels.
@@ -59,6 +63,7 @@ class Policy:
         recorded: the levels of that file.
         profile: of the model, which ``mlfq`` ranks by.
         weights: client_id |-> how much it is entitled to; a client that is not named has 1.
+        budget_from: what the token budget was derived from; None where it was given.
     """
 
     policy: str
@@ -72,6 +77,7 @@ class Policy:
     recorded: Priorities | None = None
     profile: Profile | None = None
     weights: Mapping[Hashable, float] = field(default_factory=dict)
+    budget_from: DerivedBudget | None = None
 
     def scheduler(self, *, copies: bool) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims."""
@@ -79,18 +85,23 @@ class Policy:
         ranker, accountant = self._ranker_and_accountant()
         if self.aging is not None:
             ranker = accountant = Aging(ranker, accountant, self.aging)
-        return Scheduler(ranker, PrefillFirst(self.token_budget), evictor, accountant)
+        return Scheduler(ranker, PACKERS[self.packer](self.token_budget), evictor, accountant)
+
+    def within(self, token_budget: int, budget_from: DerivedBudget) -> Policy:
+        """The policy with a budget that was derived."""
+        return replace(self, token_budget=token_budget, budget_from=budget_from)
 
     def as_json(self) -> dict[str, Any]:
         """What was decided, without what it does not use."""
-        unused = {"seed", "recorded", "profile"}
+        unused = {"seed", "recorded", "profile", "budget_from"}
         if self.policy != "priority":
             unused |= {"priority", "frequency"}
         if self.aging is None:
             unused.add("aging")
         if not self.weights:
             unused.add("weights")
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in unused}
+        used = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in unused}
+        return used if self.budget_from is None else {**used, "budget_from": asdict(self.budget_from)}
 
     def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
         """Two objects, or one twice: a policy that ranks by what was served is both."""

@@ -101,6 +101,7 @@ def _raw_copy_line(raw: Mapping[str, float]) -> str:
 
 def _caveats(result: Mapping[str, Any]) -> list[str]:
     lines = [_raw_copy_line(result["raw_copy_ms"])] if "raw_copy_ms" in result else []
+    lines += _budget(result["policy"])
     lines += [f"run {name} left out: {reason}" for name, reason in result["left_out"].items()]
     call_us = result.get("per_block_call_us")
     if call_us is not None:
@@ -111,6 +112,20 @@ def _caveats(result: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"a memcpy of per_block is issued in {call_us:.2f} us{void}")
     return lines
+
+
+def _budget(policy: Mapping[str, Any]) -> list[str]:
+    """What budget a target of the time between tokens came to."""
+    source = policy.get("budget_from")
+    if source is None:
+        return []
+    batches = source["batches"]
+    line = (
+        f"token budget {policy['token_budget']}: its iterations take up to {source['iteration_s'] * 1e3:.1f} ms "
+        f"({source['timed_by']}, {batches['num_decodes']} decodes at {batches['context']} tokens at most), the target "
+        f"is {source['tbt_target_s'] * 1e3:g} ms"
+    )
+    return [line]
 
 
 def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:

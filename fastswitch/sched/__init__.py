@@ -2,6 +2,7 @@
 
 from fastswitch.sched.accounting import TokenAccountant
 from fastswitch.sched.aging import Aging
+from fastswitch.sched.chunked import ChunkedPrefill
 from fastswitch.sched.decisions import Decision, first_difference
 from fastswitch.sched.evictors import Recompute, SwapOut
 from fastswitch.sched.fcfs import FCFS
@@ -23,6 +24,7 @@ from fastswitch.sched.roles import (
 )
 from fastswitch.sched.scheduler import Scheduler
 from fastswitch.sched.service_counters import ServiceCounters
+from fastswitch.sched.token_budget import token_budget_for
 from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
 from fastswitch.sched.vtc import VTC
 
@@ -33,6 +35,7 @@ __all__ = [
     "VTC",
     "Accountant",
     "Aging",
+    "ChunkedPrefill",
     "Decision",
     "Eviction",
     "EvictionWay",
@@ -61,4 +64,5 @@ __all__ = [
     "SwapOut",
     "TokenAccountant",
     "first_difference",
+    "token_budget_for",
 ]

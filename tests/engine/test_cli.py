@@ -133,7 +133,23 @@ MISTAKES = {
     "no run": (["bench", "--runs", ","], "unknown run ',': known are " + ", ".join(RUNS)),
     "unknown policy": (["bench", "--policy", "lottery"], POLICY_UNKNOWN),
     "unknown priority": (["bench", "--priority", "x"], "--priority must be one of random, markov, or a file, got 'x'"),
-    "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, got 'x'"),
+    "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, chunked, got 'x'"),
+    "target without pieces": (
+        ["bench", "--tbt-target", "50"],
+        "--tbt-target cuts prompts: give --packer chunked with it, got 'prefill-first'",
+    ),
+    "target and budget": (
+        ["bench", "--packer", "chunked", "--tbt-target", "50", "--token-budget", "64"],
+        "--tbt-target gives the token budget: leave out --token-budget",
+    ),
+    "zero target": (
+        ["bench", "--packer", "chunked", "--tbt-target", "0"],
+        "--tbt-target must be a number above 0 and at most 1e+09, got 0",
+    ),
+    "zero budget": (
+        ["bench", "--token-budget", "0"],
+        "--token-budget must be a number of at least 1 and at most 1e+09, got 0",
+    ),
     "unknown evictor": (["bench", "--evictor", "x"], "--evictor must be one of swap-out, recompute, got 'x'"),
     "unknown link": (["bench", "--link", "x"], "--link must be one of emulated, none, got 'x'"),
     "zero conversations": (

@@ -7,7 +7,7 @@ import pytest
 from fastswitch.engine import AdaptiveSwap, DeadlockError, InlineSwaps
 from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.memory import SwapDirection
-from fastswitch.sched import PrefillFirst, Recompute, RequestState
+from fastswitch.sched import ChunkedPrefill, PrefillFirst, Recompute, RequestState
 from tests.engine.doubles import answer
 from tests.engine.small_engine import check_answers, finish, make_engine
 
@@ -456,10 +456,10 @@ def test_a_conversation_may_fill_the_pool_to_the_last_token():
 
 
 @pytest.mark.parametrize("evict_by", ["swapping", "recomputing"])
-@pytest.mark.parametrize("budget", [4, 8192])
-def test_recomputed_tokens_are_charged_to_nobody(evict_by, budget):
+@pytest.mark.parametrize("packer", [PrefillFirst(4), PrefillFirst(), ChunkedPrefill(4), ChunkedPrefill(1)])
+def test_recomputed_tokens_are_charged_to_nobody(evict_by, packer):
     evictor = Recompute() if evict_by == "recomputing" else None
-    engine = make_engine(frequency=0.5, evictor=evictor, packer=PrefillFirst(budget))
+    engine = make_engine(frequency=0.5, evictor=evictor, packer=packer)
     turns = []
     for client_id in ("a", "b", "c"):
         for prompt in ([1, 2, 3, 4, 5], [6, 7]):

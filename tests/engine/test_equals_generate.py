@@ -19,6 +19,7 @@ from fastswitch.memory.pool import KVPool
 from fastswitch.sched import (
     MLFQ,
     Aging,
+    ChunkedPrefill,
     PrefillFirst,
     PriorityTrace,
     RandomPriorities,
@@ -253,3 +254,46 @@ def test_prompts_in_pieces_equal_generate(name):
     )
     assert answers == generated(name)
     assert switches["swap_ins"] > 10
+
+
+CHUNKS = [1, 2, 3, 7, 16, 64]
+SLICE = [("llama", 1), ("llama", 7), ("qwen3", 3)]  # in the normal run; all of them in the long one
+
+
+def _long_but_for(cases, some):
+    return [pytest.param(*case, marks=() if case in some else pytest.mark.long) for case in cases]
+
+
+@pytest.mark.parametrize(("name", "token_budget"), _long_but_for(itertools.product(MODELS, CHUNKS), SLICE))
+def test_prompts_in_pieces_beside_decodes_equal_generate(name, token_budget):
+    answers, switches, num_compared = run(
+        name,
+        SwapCoordinator,
+        allocator=BlockGroupAllocator,
+        order="block_major",
+        way="per_run",
+        reuse=True,
+        evictor=SwapOut(),
+        packer=ChunkedPrefill(token_budget),
+    )
+    assert answers == generated(name)
+    assert switches["swap_ins"] > 10
+    assert (switches["drops"], switches["failed"], switches["recomputed_tokens"]) == (0, 0, 0)
+    assert num_compared > 200
+
+
+@pytest.mark.parametrize("token_budget", _long_but_for(zip(CHUNKS, strict=True), [(3,)]))
+def test_recomputed_prompts_in_pieces_equal_generate(token_budget):
+    answers, switches, _ = run(
+        "llama",
+        InlineSwaps,
+        allocator=BlockGroupAllocator,
+        order="block_major",
+        way="per_run",
+        reuse=True,
+        evictor=Recompute(),
+        packer=ChunkedPrefill(token_budget),
+    )
+    assert answers == generated("llama")
+    assert switches["drops"] > 10
+    assert switches["recomputed_tokens"] > 0

@@ -14,7 +14,7 @@ from fastswitch.engine import AdaptiveSwap, InlineSwaps, SwapCoordinator
 from fastswitch.engine.checks import InvariantChecker, check_all_free
 from fastswitch.kernels import per_run
 from fastswitch.memory import BlockGroupAllocator, PagedAllocator
-from fastswitch.sched import PrefillFirst, Recompute, SwapOut
+from fastswitch.sched import ChunkedPrefill, PrefillFirst, Recompute, SwapOut
 from tests.engine.small_engine import check_answers, finish, make_engine
 
 DEVICE_BLOCKS, BLOCK_SIZE = 8, 2
@@ -148,12 +148,12 @@ class EngineMachine(RuleBasedStateMachine):
         host_blocks=st.sampled_from([64, 10, 6, 1]),
         reuse=st.booleans(),
         evictor=st.sampled_from([SwapOut, SwapOut, SwapOut, Recompute]),
-        budget=st.sampled_from([2, 8192]),
+        packer=st.sampled_from([(PrefillFirst, 2), (PrefillFirst, 8192), (ChunkedPrefill, 1), (ChunkedPrefill, 5)]),
         frequency=st.sampled_from([1.0, 0.5, None]),
         adaptive=st.booleans(),
         copies_ahead=st.booleans(),
     )
-    def start(self, data, allocator, order, host_blocks, reuse, evictor, budget, frequency, adaptive, copies_ahead):
+    def start(self, data, allocator, order, host_blocks, reuse, evictor, packer, frequency, adaptive, copies_ahead):
         self.engine = make_engine(
             device_blocks=DEVICE_BLOCKS,
             block_size=BLOCK_SIZE,
@@ -162,7 +162,7 @@ class EngineMachine(RuleBasedStateMachine):
             allocator=allocator,
             reuse=reuse,
             evictor=evictor(),
-            packer=PrefillFirst(budget if evictor is SwapOut and host_blocks == 64 else 8192),
+            packer=packer[0](packer[1]),
             frequency=frequency,
             adaptive=AdaptiveSwap() if adaptive else None,
             copies_ahead=copies_ahead,

@@ -8,11 +8,14 @@ from dataclasses import replace
 from fastswitch.engine.experiment import Experiment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.options import SimulateOptions
+from fastswitch.engine.policy import Policy
 from fastswitch.engine.runs import FREE, SIMULATED_RUNS, RunSpec, choose_runs
 from fastswitch.engine.simulator.copy_costs import CalibratedCosts
+from fastswitch.engine.simulator.roofline import Roofline
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed, profile_of
 from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.tbt_target import LongestIterations, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
@@ -42,18 +45,29 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     chosen = choose_workload(options, _stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
     workload = chosen.workload
     device_blocks, host_blocks = _pools(options, setup, workload)
+    roofline = setup.roofline(assumed)
+    policy = replace(policy, profile=profile_of(roofline, workload), weights=chosen.weights)
     spec = EngineSpec(
         layout=setup.model.kv_layout(options.block_size),
         device_blocks=device_blocks,
         host_blocks=host_blocks,
         growth_blocks=options.growth_blocks,
-        policy=replace(policy, profile=profile_of(setup.roofline(assumed), workload), weights=chosen.weights),
+        policy=_within_target(options, policy, roofline, workload, device_blocks),
         check=options.check,
     )
     bed = SimulatedBed.of(setup, assumed, spec, link)
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
     plan = _plan(options, workload)
     return Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
+
+
+def _within_target(
+    options: SimulateOptions, policy: Policy, roofline: Roofline, workload: Workload, device_blocks: int
+) -> Policy:
+    if options.tbt_target is None:
+        return policy
+    batches = LongestIterations.of(workload, device_blocks * options.block_size)
+    return policy.within(*derive_budget(options.tbt_target, batches, roofline.seconds, timed_by="roofline"))
 
 
 def _assumptions(options: SimulateOptions) -> Assumptions:
