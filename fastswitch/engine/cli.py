@@ -45,7 +45,10 @@ TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on
 PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs or priority")]
 Priority = Annotated[str, typer.Option("--priority", help="random or markov")]
 Packer = Annotated[str, typer.Option("--packer", help="prefill-first")]
-Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out or recompute")]
+Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out, recompute or cheapest")]
+Victims = Annotated[str, typer.Option("--victims", help="whom to push out: lowest-rank or least-bytes")]
+MinLevels = Annotated[int, typer.Option("--min-levels", help="levels by which one that pushes another out is better")]
+MinStay = Annotated[int, typer.Option("--min-stay", help="tokens that one generates before it may be pushed out")]
 TokenBudget = Annotated[int, typer.Option("--token-budget", help="tokens in one iteration")]
 BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]
 GrowthBlocks = Annotated[int, typer.Option("--growth-blocks", help="blocks a growing request reserves ahead")]
@@ -84,6 +87,9 @@ def bench(
     frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; 0.04")] = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
+    victims: Victims = "lowest-rank",
+    min_levels: MinLevels = 0,
+    min_stay: MinStay = 0,
     token_budget: TokenBudget = 8192,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; so small that requests are switched")] = None,
     host_tokens: Annotated[int | None, typer.Option(help="host pool; 8 x the device's")] = None,
@@ -132,6 +138,9 @@ def simulate(
     frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; the setup's")] = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
+    victims: Victims = "lowest-rank",
+    min_levels: MinLevels = 0,
+    min_stay: MinStay = 0,
     token_budget: TokenBudget = 8192,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; the setup's")] = None,
     host_tokens: Annotated[int | None, typer.Option(help="host pool; the setup's")] = None,

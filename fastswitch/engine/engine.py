@@ -16,6 +16,7 @@ from fastswitch.engine.request import Request, Turn
 from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import Swaps
+from fastswitch.engine.switch_costs import RunningCosts
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
 from fastswitch.engine.timeline_recorder import TimelineRecorder
@@ -37,6 +38,7 @@ class Engine:
         clock: time, the one that ``swaps`` uses.
         adaptive: overlap a copy or wait for it; None always overlaps.
         copies_ahead: while the link is idle, copy what will probably have to move (`ahead`).
+        costs: told what copies and prompts took; give the scheduler's `CheapestSwitch` the same object.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Engine:
         clock: Clock | None = None,
         adaptive: SwapRule | None = None,
         copies_ahead: bool = False,
+        costs: RunningCosts | None = None,
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self.kv = kv
@@ -56,10 +59,9 @@ class Engine:
         self.counts = SwitchCounts()
         self._vocab_size = executor.vocab_size
         self._conversations = Conversations(kv, self.clock, executor.max_context, scheduler.accountant)
-        self._switcher = Switcher(kv, swaps, adaptive, self.counts)
-        self._loop = StepLoop(
-            executor, scheduler, self._switcher, self._conversations, self.clock, adaptive, copies_ahead=copies_ahead
-        )
+        self._switcher = Switcher(kv, swaps, adaptive, self.counts, costs)
+        parts = (executor, scheduler, self._switcher, self._conversations, self.clock, adaptive, costs)
+        self._loop = StepLoop(*parts, copies_ahead=copies_ahead)
 
     def submit(
         self,

@@ -13,6 +13,7 @@ from typing import Literal
 
 from fastswitch.engine.policy import Policy
 from fastswitch.engine.usage import UsageError
+from fastswitch.sched import NUM_LEVELS
 
 __all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
 
@@ -35,6 +36,8 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "call_us": (0, True),
     "link_gbps": (0, False),
     "seed": (0, True),
+    "min_levels": (0, True),
+    "min_stay": (0, True),
     "compute_share": (0, False),
     "memory_share": (0, False),
     "link_share": (0, False),
@@ -45,7 +48,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "policy": ("fcfs", "priority"),
     "priority": ("random", "markov"),
     "packer": ("prefill-first",),
-    "evictor": ("swap-out", "recompute"),
+    "evictor": ("swap-out", "recompute", "cheapest"),
+    "victims": ("lowest-rank", "least-bytes"),
     "arrival": ("conversation", "turn"),
     "link": ("emulated", "none"),
     "device": ("cpu", "cuda"),
@@ -83,6 +87,9 @@ class ExperimentOptions:
     packer: str = "prefill-first"
     token_budget: int = 8192
     evictor: str = "swap-out"
+    victims: str = "lowest-rank"
+    min_levels: int = 0
+    min_stay: int = 0
     device_tokens: int | None = None
     host_tokens: int | None = None
     block_size: int = 16
@@ -106,6 +113,10 @@ class ExperimentOptions:
                 raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
         if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
+        if self.min_levels >= NUM_LEVELS:
+            raise UsageError(f"--min-levels must be below {NUM_LEVELS}, the number of levels, got {self.min_levels}")
+        if self.min_levels and self.policy != "priority":
+            raise UsageError(f"--min-levels needs levels: --policy {self.policy} has none, take --min-stay")
         for one, other in itertools.combinations(SUFFIXES, 2):
             path = getattr(self, one)
             same = getattr(self, other)
@@ -136,6 +147,9 @@ class ExperimentOptions:
             token_budget=self.token_budget,
             evictor=self.evictor,
             seed=self.seed,
+            victims=self.victims,
+            min_levels=self.min_levels,
+            min_stay=self.min_stay,
         )
 
 

@@ -1,8 +1,9 @@
 """Who gets memory, who gets tokens, what happens to a victim. Pure Python; knows no tensor and no thread."""
 
 from fastswitch.sched.accounting import TokenAccountant
-from fastswitch.sched.evictors import Recompute, SwapOut
+from fastswitch.sched.evictors import CheapestSwitch, Recompute, SwapOut, SwitchCosts
 from fastswitch.sched.fcfs import FCFS
+from fastswitch.sched.hysteresis import Hysteresis
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
@@ -17,16 +18,21 @@ from fastswitch.sched.roles import (
     SchedulerOutput,
 )
 from fastswitch.sched.scheduler import Scheduler
+from fastswitch.sched.victims import LeastBytes, LowestRank, VictimChoice
 from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
 
 __all__ = [
     "FCFS",
     "NUM_LEVELS",
     "Accountant",
+    "CheapestSwitch",
     "Eviction",
     "EvictionWay",
     "Evictor",
+    "Hysteresis",
     "Insiders",
+    "LeastBytes",
+    "LowestRank",
     "MarkovPriorities",
     "Packer",
     "Placement",
@@ -45,5 +51,7 @@ __all__ = [
     "Scheduler",
     "SchedulerOutput",
     "SwapOut",
+    "SwitchCosts",
     "TokenAccountant",
+    "VictimChoice",
 ]

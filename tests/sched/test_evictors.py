@@ -16,8 +16,8 @@ from tests.sched.fakes import running
     ],
 )
 def test_swap_out_unless_the_host_is_full(dirty, host_free, way):
-    assert SwapOut().choose(running(0, 5, dirty=dirty), host_free) is way
+    assert SwapOut().choose(running(0, 5, dirty=dirty), host_free, 0) is way
 
 
 def test_recompute_always():
-    assert Recompute().choose(running(0, 5, dirty=0), 100) is EvictionWay.RECOMPUTE
+    assert Recompute().choose(running(0, 5, dirty=0), 100, 0) is EvictionWay.RECOMPUTE

@@ -18,14 +18,15 @@ from fastswitch.engine.engine import Engine
 from fastswitch.engine.environment import environment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.runs import FREE, RunSpec
-from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts
+from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts, one_run_s
 from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor
 from fastswitch.engine.simulator.setup import Assumptions, Setup
 from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
 from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.switch_costs import MeasuredCosts, RunningCosts
 from fastswitch.engine.workloads import Workload
 from fastswitch.kernels import TransferCosts
-from fastswitch.memory import KVLayout
+from fastswitch.memory import KVLayout, SwapDirection
 
 __all__ = ["SimulatedBed"]
 
@@ -72,18 +73,21 @@ class SimulatedBed:
         spec, clock = self.spec, VirtualClock()
         layout = replace(spec.layout, order=run.order)
         swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
-        swaps = swaps_class(clock, self._costs(run, layout), layout.block_bytes)
+        copy_costs = self._costs(run, layout)
+        swaps = swaps_class(clock, copy_costs, layout.block_bytes)
+        costs = RunningCosts(self._switch_costs(copy_costs))
         most = spec.device_blocks * layout.block_size
         executor = RooflineExecutor(self.roofline, clock, max_context=most, noise=self.noise)
         try:
             yield Engine(
                 executor,
-                spec.scheduler(run),
+                spec.scheduler(run, costs),
                 spec.manager(run),
                 swaps,
                 clock=clock,
                 adaptive=run.swap_rule(),
                 copies_ahead=run.ahead,
+                costs=costs,
             )
         finally:
             swaps.close()
@@ -120,6 +124,14 @@ class SimulatedBed:
         return (
             f"simulated, nothing was run: {self.title}, at {flops:.4g} TFLOP/s, {reads:.4g} GB/s, an iteration "
             f"{besides:g} ms besides | {linked}"
+        )
+
+    def _switch_costs(self, copy_costs: CopyCosts) -> MeasuredCosts:
+        """By the same formulas, for a request whose blocks lie in one run."""
+        return MeasuredCosts(
+            copy_out=one_run_s(copy_costs, SwapDirection.SWAP_OUT),
+            copy_in=one_run_s(copy_costs, SwapDirection.SWAP_IN),
+            prefill=lambda num_tokens: self.roofline.seconds([(0, num_tokens, True)]),
         )
 
     def _costs(self, run: RunSpec, layout: KVLayout) -> CopyCosts:
