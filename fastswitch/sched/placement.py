@@ -249,8 +249,7 @@ class Residency:
         # Nor is there less than none: better-ranked victims may have been promised a part of that copy.
         host_free = self._room.host_free if self._host_free is None else self._host_free
         host_room = max(0, host_free - victim.host_blocks)
-        num_waiting = len(self._ranking.active) - len(self._insiders.settled)
-        way = self._evictor.choose(victim, host_room, num_waiting)
+        way = self._evictor.choose(victim, host_room, self._num_left_waiting())
         self._evictions.append(Eviction(victim.request_id, way))
         self._evicted.add(victim.request_id)
         self._victims.remove(victim)
@@ -259,6 +258,12 @@ class Residency:
             self._host_free = host_room - victim.host_blocks_needed
         else:
             self._now += victim.device_blocks
+
+    def _num_left_waiting(self) -> int:
+        """Requests outside that will wait on when the one that the room is made for has it."""
+        outside = len(self._ranking.active) - len(self._insiders.settled)
+        placed = len(self._swap_ins) + len(self._early) + len(self._admissions) + len(self._passed_over)
+        return max(0, outside - placed - 1)
 
     def _claim(self, num_blocks: int) -> bool:
         """Take the blocks out of the room; whether they can be had now."""
