@@ -37,8 +37,8 @@ MOST = 1.05  # of the better one's P95 TTFT
 # where |-> what makes it so
 PLACES: dict[str, dict[str, Any]] = {
     "fast device": {"setup": "llama8b-h100", "rate": 3.0, "device_tokens": 40_000, "host_tokens": 400_000},
-    "overload": {"setup": "llama8b-a10", "rate": 1.0},
-    "small host": {"setup": "llama8b-a10", "rate": 0.3, "device_tokens": 25_000, "host_tokens": 40_000},
+    "overload": {"setup": "llama8b-a10", "rate": 1.0, "device_tokens": 16_000},
+    "small host": {"setup": "llama8b-a10", "rate": 0.3, "device_tokens": 16_000, "host_tokens": 32_000},
 }
 
 Results = dict[tuple[str, str, float | None], dict[str, Any]]
@@ -132,8 +132,8 @@ def run_command(arguments: Sequence[str]) -> None:
         UsageError: in one line.
     """
     parser = Parser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--conversations", type=int, default=80)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--conversations", type=int, default=60)
+    parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--only", choices=PLACES, help="one place")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

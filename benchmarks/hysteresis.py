@@ -33,10 +33,10 @@ __all__ = ["main"]
 
 CHOICES = ("lowest-rank", "least-bytes")
 # threshold |-> its values
-THRESHOLDS: dict[str, tuple[int, ...]] = {"min_levels": (0, 1, 2, 3), "min_stay": (0, 5, 10, 25, 50, 100, 200)}
+THRESHOLDS: dict[str, tuple[int, ...]] = {"min_levels": (0, 1, 2, 3), "min_stay": (10, 50, 200)}
 PLACES: dict[str, dict[str, Any]] = {
-    "overload": {"setup": "llama8b-a10", "rate": 1.0},
-    "small host": {"setup": "llama8b-a10", "rate": 1.0, "host_tokens": 60_000},
+    "overload": {"setup": "llama8b-a10", "rate": 1.0, "device_tokens": 16_000},
+    "small host": {"setup": "llama8b-a10", "rate": 1.0, "device_tokens": 16_000, "host_tokens": 32_000},
 }
 # figure |-> of pooled figures
 FIGURES = {
@@ -153,8 +153,8 @@ def run_command(arguments: Sequence[str]) -> None:
         UsageError: in one line.
     """
     parser = Parser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--conversations", type=int, default=80)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--conversations", type=int, default=60)
+    parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--only", choices=PLACES, help="one place")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)

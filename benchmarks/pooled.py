@@ -7,6 +7,7 @@ three runs would see.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -54,11 +55,16 @@ def serve(point: Point) -> dict[str, Any]:
 
 
 def serve_all(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """The figures of each; refused before any work if one of them can be."""
+    """The figures of each, with a line on stderr as they come; refused before any work if one of them can be."""
     for point in points:
         prepare_simulation(point.options)
     with ProcessPoolExecutor(min(MOST_PROCESSES, os.cpu_count() or 1)) as processes:
-        return list(processes.map(serve, points))
+        found = []
+        for point, figures in zip(points, processes.map(serve, points), strict=True):
+            found.append(figures)
+            p95 = np.percentile(figures["ttft_s"], 95)
+            sys.stderr.write(f"{len(found)} of {len(points)}: {point.key}, seed {figures['seed']}, P95 {p95:.3f} s\n")
+        return found
 
 
 def pool(points: Sequence[Point], served: Sequence[Mapping[str, Any]]) -> dict[Hashable, dict[str, Any]]:

@@ -73,9 +73,8 @@ class SimulatedBed:
         spec, clock = self.spec, VirtualClock()
         layout = replace(spec.layout, order=run.order)
         swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
-        copy_costs = self._costs(run, layout)
-        swaps = swaps_class(clock, copy_costs, layout.block_bytes)
-        costs = RunningCosts(self._switch_costs(copy_costs))
+        swaps = swaps_class(clock, self._costs(run, layout), layout.block_bytes)
+        costs = RunningCosts(self.switch_costs(run))
         most = spec.device_blocks * layout.block_size
         executor = RooflineExecutor(self.roofline, clock, max_context=most, noise=self.noise)
         try:
@@ -126,8 +125,9 @@ class SimulatedBed:
             f"{besides:g} ms besides | {linked}"
         )
 
-    def _switch_costs(self, copy_costs: CopyCosts) -> MeasuredCosts:
-        """By the same formulas, for a request whose blocks lie in one run."""
+    def switch_costs(self, run: RunSpec) -> MeasuredCosts:
+        """By the formulas of link and roofline, for a request whose blocks lie in one run."""
+        copy_costs = self._costs(run, replace(self.spec.layout, order=run.order))
         return MeasuredCosts(
             copy_out=one_run_s(copy_costs, SwapDirection.SWAP_OUT),
             copy_in=one_run_s(copy_costs, SwapDirection.SWAP_IN),
