@@ -68,11 +68,59 @@ def test_prompts_in_pieces_are_set_beside_whole_ones(load, in_this_process, tmp_
     assert f"{tails[0] / tails[1]:.1f}" in capsys.readouterr().out
 
 
+FEW = {"scale": 0.2, "device_tokens": 1600, "host_tokens": 16_000, "rate": 5.0}
+
+
+def test_the_cheapest_switch_beside_the_two_that_it_chooses_from(load, in_this_process, monkeypatch, tmp_path, capsys):
+    module, pooled = load("cheapest_switch"), load("pooled")
+    in_this_process(pooled)
+    monkeypatch.setattr(module, "PLACES", {"here": {"setup": "llama8b-a10", **FEW}})
+    monkeypatch.setattr(module, "GBPS", (0.02, 60.0))
+    path, picture = tmp_path / "cheapest.json", tmp_path / "cheapest.png"
+    arguments = ["--conversations", "30", "--seeds", "0", "--json", str(path), "--plot", str(picture)]
+    assert module.main(arguments) == 0
+    slow, fast = json.loads(path.read_text())["rows"]
+    assert (slow["gbps"], fast["gbps"]) == (0.02, 60.0)
+    assert slow["recompute_p95_s"] == fast["recompute_p95_s"] < slow["swap-out_p95_s"]
+    assert fast["cheapest_p95_s"] == fast["swap-out_p95_s"], "a fast link is always taken"
+    assert fast["recomputed_share"] == 0 < slow["recomputed_share"]
+    assert slow["over_the_better"] == slow["cheapest_p95_s"] / slow["recompute_p95_s"]
+    assert picture.stat().st_size > 1000
+    assert "at most 1.05 of the better one: " in capsys.readouterr().out
+
+
+def test_a_threshold_saves_switches(load, in_this_process, monkeypatch, tmp_path, capsys):
+    module, pooled = load("hysteresis"), load("pooled")
+    in_this_process(pooled)
+    monkeypatch.setattr(module, "PLACES", {"here": {"setup": "llama8b-a10", **FEW}})
+    monkeypatch.setattr(module, "THRESHOLDS", {"min_levels": (0, 3), "min_stay": (10_000,)})
+    path, picture = tmp_path / "hysteresis.json", tmp_path / "hysteresis.png"
+    arguments = ["--conversations", "30", "--seeds", "0", "--json", str(path), "--plot", str(picture)]
+    assert module.main(arguments) == 0
+    rows = json.loads(path.read_text())["rows"]
+    named = {(row["threshold"], row["value"], row["victims"]): row["figures"] for row in rows}
+    assert len(named) == 6
+    for victims in module.CHOICES:
+        without, levels, stay = (named[threshold, value, victims] for threshold, value in MEANT)
+        assert without["switches"] > levels["switches"]
+        assert without["switches"] > stay["switches"]
+    assert rows[0]["over_the_first"]["switches"] == 1
+    assert picture.stat().st_size > 1000
+    assert "least-bytes" in capsys.readouterr().out
+
+
+MEANT = (("min_levels", 0), ("min_levels", 3), ("min_stay", 10_000))
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
         ("where_time_goes", ["--seeds", "1,x"], "--seeds must be whole numbers with commas between them"),
         ("where_time_goes", ["--setup", "gpt-a10"], "--setup must be MODEL-HARDWARE"),
+        ("cheapest_switch", ["--seeds", "1,x"], "--seeds must be whole numbers with commas between them"),
+        ("cheapest_switch", ["--only", "nowhere"], "argument --only: invalid choice"),
+        ("hysteresis", ["--conversations", "0"], "--conversations must be a number of at least 1"),
+        ("hysteresis", ["--plot", "missing/x.png"], "cannot write missing/x.png"),
         ("what_decides_tails", ["--only", "weather"], "--only must be the first word of one of "),
         ("what_decides_tails", ["--rate", "-1"], "--rate must be a number above 0"),
         (

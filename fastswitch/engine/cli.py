@@ -48,13 +48,16 @@ Aging = Annotated[
     int | None, typer.Option("--aging", help="iterations without service until a turn comes before everybody; never")
 ]
 Packer = Annotated[str, typer.Option("--packer", help="prefill-first or chunked")]
-Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out or recompute")]
+Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out, recompute or cheapest")]
 TokenBudget = Annotated[
     int | None, typer.Option("--token-budget", help="tokens in one iteration; 8192, of chunked 512")
 ]
 TbtTarget = Annotated[
     float | None, typer.Option("--tbt-target", help="ms between tokens, in place of the budget of chunked")
 ]
+Victims = Annotated[str, typer.Option("--victims", help="whom to push out: lowest-rank or least-bytes")]
+MinLevels = Annotated[int, typer.Option("--min-levels", help="levels by which one that pushes another out is better")]
+MinStay = Annotated[int, typer.Option("--min-stay", help="tokens that one generates before it may be pushed out")]
 BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]
 GrowthBlocks = Annotated[int, typer.Option("--growth-blocks", help="blocks a growing request reserves ahead")]
 Runs = Annotated[str | None, typer.Option("--runs", help=f"comma-separated, default all: {', '.join(RUNS)}")]
@@ -97,6 +100,9 @@ def bench(
     aging: Aging = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
+    victims: Victims = "lowest-rank",
+    min_levels: MinLevels = 0,
+    min_stay: MinStay = 0,
     token_budget: TokenBudget = None,
     tbt_target: TbtTarget = None,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; so small that requests are switched")] = None,
@@ -149,6 +155,9 @@ def simulate(
     aging: Aging = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
+    victims: Victims = "lowest-rank",
+    min_levels: MinLevels = 0,
+    min_stay: MinStay = 0,
     token_budget: TokenBudget = None,
     tbt_target: TbtTarget = None,
     device_tokens: Annotated[int | None, typer.Option(help="device pool; the setup's")] = None,

@@ -18,6 +18,7 @@ from fastswitch.engine.service_recorder import ServiceRecorder
 from fastswitch.engine.step_loop import DeadlockError, StepLoop
 from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import Swaps
+from fastswitch.engine.switch_costs import RunningCosts
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switcher import Switcher
 from fastswitch.engine.timeline_recorder import TimelineRecorder
@@ -40,6 +41,7 @@ class Engine:
         clock: time, the one that ``swaps`` uses.
         adaptive: overlap a copy or wait for it; None always overlaps.
         copies_ahead: while the link is idle, copy what will probably have to move (`ahead`).
+        costs: told what copies and prompts took; give the scheduler's `CheapestSwitch` the same object.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Engine:
         clock: Clock | None = None,
         adaptive: SwapRule | None = None,
         copies_ahead: bool = False,
+        costs: RunningCosts | None = None,
     ) -> None:
         self.clock: Clock = clock or RealClock()
         self.kv = kv
@@ -61,10 +64,9 @@ class Engine:
         self._scheduler = scheduler
         self._service: ServiceRecorder | None = None
         self._conversations = Conversations(kv, self.clock, executor.max_context, scheduler.accountant)
-        self._switcher = Switcher(kv, swaps, adaptive, self.counts)
-        self._loop = StepLoop(
-            executor, scheduler, self._switcher, self._conversations, self.clock, adaptive, copies_ahead=copies_ahead
-        )
+        self._switcher = Switcher(kv, swaps, adaptive, self.counts, costs)
+        parts = (executor, scheduler, self._switcher, self._conversations, self.clock, adaptive, costs)
+        self._loop = StepLoop(*parts, copies_ahead=copies_ahead)
 
     def submit(
         self,

@@ -23,7 +23,7 @@ from fastswitch.kernels import TRANSFERS
 from fastswitch.memory import KVLayout
 from fastswitch.memory.pool import KVPool
 
-__all__ = ["Speeds", "default_link", "measure_speeds", "median_s", "per_block_call_us", "raw_copy_ms"]
+__all__ = ["SWAP_TOKENS", "Speeds", "default_link", "measure_speeds", "median_s", "per_block_call_us", "raw_copy_ms"]
 
 DECODE_BATCH = 8
 SWAP_TOKENS = 500

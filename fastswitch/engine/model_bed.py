@@ -14,12 +14,13 @@ from fastswitch.engine.engine import Engine
 from fastswitch.engine.environment import environment
 from fastswitch.engine.inline_swaps import InlineSwaps
 from fastswitch.engine.link import EmulatedLink
-from fastswitch.engine.measure import Speeds
+from fastswitch.engine.measure import SWAP_TOKENS, Speeds
 from fastswitch.engine.model_executor import ModelExecutor
 from fastswitch.engine.models import LoadedModel
 from fastswitch.engine.runs import RunSpec
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.swap import SwapCoordinator
+from fastswitch.engine.switch_costs import MeasuredCosts, RunningCosts
 from fastswitch.engine.workloads import Workload
 from fastswitch.memory.pool import KVPool
 
@@ -61,12 +62,35 @@ class ModelBed:
         swaps_class = SwapCoordinator if run.asynchronous else InlineSwaps
         swaps = swaps_class(device_pool, host_pool, transfer=run.way or "per_run", link=self.link, clock=clock)
         executor = ModelExecutor(self.model.model, device_pool)
+        costs = RunningCosts(self.switch_costs(run))
         try:
             yield Engine(
-                executor, spec.scheduler(run), kv, swaps, clock=clock, adaptive=run.swap_rule(), copies_ahead=run.ahead
+                executor,
+                spec.scheduler(run, costs),
+                kv,
+                swaps,
+                clock=clock,
+                adaptive=run.swap_rule(),
+                copies_ahead=run.ahead,
+                costs=costs,
             )
         finally:
             swaps.close()
+
+    def switch_costs(self, run: RunSpec) -> MeasuredCosts:
+        """In proportion to the swap and the prefill that were measured, and what the emulated link adds to copies."""
+        layout = self.spec.layout
+        measured = f"{run.order}/{'per_block' if run.way == 'per_block' else 'per_run'}"
+        block_s = self.raw_copy_ms[measured] / 1e3 / layout.blocks_for(SWAP_TOKENS)
+        call_s = 0.0
+        if self.link is not None:
+            block_s += layout.block_bytes / (self.link.gbps * 1e9)
+            call_s = self.link.call_us / 1e6
+
+        def copy_s(num_blocks: int) -> float:
+            return call_s + block_s * num_blocks if num_blocks else 0.0
+
+        return MeasuredCosts(copy_s, copy_s, lambda num_tokens: num_tokens / self.speeds.prefill_tokens_per_s)
 
     def prompt_tokens(self, workload: Workload, conversation: int, turn: int) -> Sequence[int]:
         """The turn's text, or tokens drawn for it."""

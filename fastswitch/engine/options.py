@@ -14,6 +14,7 @@ from typing import Literal
 from fastswitch.engine.policy import PACKERS, Policy
 from fastswitch.engine.priority_file import read_priorities
 from fastswitch.engine.usage import UsageError
+from fastswitch.sched import NUM_LEVELS
 
 __all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
 
@@ -38,6 +39,8 @@ LIMITS: dict[str, tuple[float, bool]] = {
     "link_gbps": (0, False),
     "seed": (0, True),
     "aging": (1, True),
+    "min_levels": (0, True),
+    "min_stay": (0, True),
     "compute_share": (0, False),
     "memory_share": (0, False),
     "link_share": (0, False),
@@ -49,7 +52,8 @@ SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
     "policy": ("fcfs", "priority", "vtc", "vtc-preemptive", "mlfq"),
     "packer": tuple(PACKERS),
-    "evictor": ("swap-out", "recompute"),
+    "evictor": ("swap-out", "recompute", "cheapest"),
+    "victims": ("lowest-rank", "least-bytes"),
     "arrival": ("conversation", "turn"),
     "link": ("emulated", "none"),
     "device": ("cpu", "cuda"),
@@ -91,6 +95,9 @@ class ExperimentOptions:
     token_budget: int | None = None
     tbt_target: float | None = None
     evictor: str = "swap-out"
+    victims: str = "lowest-rank"
+    min_levels: int = 0
+    min_stay: int = 0
     device_tokens: int | None = None
     host_tokens: int | None = None
     block_size: int = 16
@@ -124,6 +131,10 @@ class ExperimentOptions:
             raise UsageError(f"--tbt-target cuts prompts: give --packer chunked with it, got {self.packer!r}")
         if self.tbt_target is not None and self.token_budget is not None:
             raise UsageError("--tbt-target gives the token budget: leave out --token-budget")
+        if self.min_levels >= NUM_LEVELS:
+            raise UsageError(f"--min-levels must be below {NUM_LEVELS}, the number of levels, got {self.min_levels}")
+        if self.min_levels and self.policy not in ("priority", "mlfq"):
+            raise UsageError(f"--min-levels needs levels: --policy {self.policy} has none, take --min-stay")
         for one, other in itertools.combinations(SUFFIXES, 2):
             path = getattr(self, one)
             same = getattr(self, other)
@@ -173,6 +184,9 @@ class ExperimentOptions:
             seed=self.seed,
             aging=self.aging,
             recorded=None if self.priority in PATTERNS else read_priorities(Path(self.priority)),
+            victims=self.victims,
+            min_levels=self.min_levels,
+            min_stay=self.min_stay,
         )
 
 

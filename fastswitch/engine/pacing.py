@@ -1,4 +1,4 @@
-"""Asks the rule about each copy, and tells it what the copies took.
+"""Asks the rule about each copy, and tells it, and whoever prices switches, what the copies took.
 
 Ours. A job may have landed, since later work waits for it, before its copies are over: what they took is known then.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fastswitch.engine.swap_rule import SwapMode, SwapRule
 from fastswitch.engine.swaps import SwapReport
+from fastswitch.engine.switch_costs import RunningCosts
 from fastswitch.memory import SwapDirection, SwapJob
 
 __all__ = ["Pacing"]
@@ -17,10 +18,12 @@ class Pacing:
 
     Args:
         rule: overlap a copy or wait for it; None always overlaps, any number at once.
+        costs: told what copies took; None where nobody prices them.
     """
 
-    def __init__(self, rule: SwapRule | None) -> None:
+    def __init__(self, rule: SwapRule | None, costs: RunningCosts | None = None) -> None:
         self._rule = rule
+        self._told = [each for each in (rule, costs) if each is not None]
         self._landed: list[SwapReport] = []  # whose copies may still be under way on a device
 
     @property
@@ -46,11 +49,11 @@ class Pacing:
 
     def add(self, report: SwapReport) -> None:
         """A job has landed."""
-        if self._rule is not None and report.copy_done is not None:
+        if self._told and report.copy_done is not None:
             self._landed.append(report)
 
     def observe(self) -> None:
-        """Tell the rule of copies that are over; never waits for one."""
+        """Tell of copies that are over; never waits for one."""
         reports, self._landed = self._landed, []
         for report in reports:
             assert report.copy_done is not None, "only such are added"
@@ -60,5 +63,6 @@ class Pacing:
                 continue
             if not over:
                 self._landed.append(report)
-            elif self._rule is not None:
-                self._rule.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)
+                continue
+            for each in self._told:
+                each.observe_copy(report.job.direction, report.job.num_blocks, report.copy_s)

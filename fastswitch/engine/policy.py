@@ -13,7 +13,12 @@ from fastswitch.sched import (
     VTC,
     Accountant,
     Aging,
+    CheapestSwitch,
     ChunkedPrefill,
+    Evictor,
+    Hysteresis,
+    LeastBytes,
+    LowestRank,
     MarkovPriorities,
     Packer,
     PreemptiveVTC,
@@ -26,6 +31,7 @@ from fastswitch.sched import (
     Scheduler,
     ServiceCounters,
     SwapOut,
+    SwitchCosts,
     TokenAccountant,
 )
 
@@ -57,13 +63,16 @@ class Policy:
         frequency: updates of the levels, an iteration.
         packer: ``prefill-first`` or ``chunked``.
         token_budget: tokens in one iteration.
-        evictor: of runs that copy, ``swap-out`` or ``recompute``.
+        evictor: of runs that copy, ``swap-out``, ``recompute`` or ``cheapest``.
         seed: of the levels.
         aging: executed iterations without service after which a turn comes before everybody; None: never.
         recorded: the levels of that file.
         profile: of the model, which ``mlfq`` ranks by.
         weights: client_id |-> how much it is entitled to; a client that is not named has 1.
         budget_from: what the token budget was derived from; None where it was given.
+        victims: whom to push out, ``lowest-rank`` or ``least-bytes``.
+        min_levels: by which a request that pushes another out must be better.
+        min_stay: tokens that a request generates before it may be pushed out.
     """
 
     policy: str
@@ -78,14 +87,28 @@ class Policy:
     profile: Profile | None = None
     weights: Mapping[Hashable, float] = field(default_factory=dict)
     budget_from: DerivedBudget | None = None
+    victims: str = "lowest-rank"
+    min_levels: int = 0
+    min_stay: int = 0
 
-    def scheduler(self, *, copies: bool) -> Scheduler:
-        """A fresh one; a run that copies nothing recomputes its victims."""
-        evictor = SwapOut() if copies and self.evictor == "swap-out" else Recompute()
+    def scheduler(self, *, copies: bool, costs: SwitchCosts | None = None) -> Scheduler:
+        """A fresh one; a run that copies nothing recomputes its victims.
+
+        Args:
+            copies: whether the run copies anything.
+            costs: what ``cheapest`` goes by.
+
+        Raises:
+            ValueError: if costs are needed and there are none.
+        """
+        evictor = self._evictor(costs) if copies else Recompute()
         ranker, accountant = self._ranker_and_accountant()
+        ranker = self._with_hysteresis(ranker)
         if self.aging is not None:
             ranker = accountant = Aging(ranker, accountant, self.aging)
-        return Scheduler(ranker, PACKERS[self.packer](self.token_budget), evictor, accountant)
+        victims = LeastBytes(ranker.may_preempt) if self.victims == "least-bytes" else LowestRank()
+        packer = PACKERS[self.packer](self.token_budget)
+        return Scheduler(ranker, packer, evictor, accountant, victims=victims)
 
     def within(self, token_budget: int, budget_from: DerivedBudget) -> Policy:
         """The policy with a budget that was derived."""
@@ -102,6 +125,18 @@ class Policy:
             unused.add("weights")
         used = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in unused}
         return used if self.budget_from is None else {**used, "budget_from": asdict(self.budget_from)}
+
+    def _with_hysteresis(self, ranker: Ranker) -> Ranker:
+        if not (self.min_levels or self.min_stay):
+            return ranker
+        return Hysteresis(ranker, min_levels=self.min_levels, min_stay=self.min_stay)
+
+    def _evictor(self, costs: SwitchCosts | None) -> Evictor:
+        if self.evictor == "cheapest":
+            if costs is None:
+                raise ValueError("evictor 'cheapest' goes by what a switch takes: give costs")
+            return CheapestSwitch(costs)
+        return SwapOut() if self.evictor == "swap-out" else Recompute()
 
     def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
         """Two objects, or one twice: a policy that ranks by what was served is both."""

@@ -187,6 +187,11 @@ class Request:
         return self.turn is not None and self.turn.admitted
 
     @property
+    def tokens_since_placed(self) -> int:
+        """Tokens that joined it since it came in."""
+        return self.num_tokens - self.num_tokens_before
+
+    @property
     def pinned(self) -> bool:
         """Whether a copy that was begun ahead is under way."""
         return self.ahead is not None

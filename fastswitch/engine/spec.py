@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastswitch.engine.policy import Policy
 from fastswitch.engine.runs import RunSpec
 from fastswitch.memory import BlockAllocator, BlockGroupAllocator, KVCacheManager, KVLayout, PagedAllocator
-from fastswitch.sched import Scheduler
+from fastswitch.sched import Scheduler, SwitchCosts
 
 __all__ = ["EngineSpec"]
 
@@ -43,9 +43,9 @@ class EngineSpec:
         allocators = device(self._allocator(run, self.device_blocks)), host(self._allocator(run, self.host_blocks))
         return KVCacheManager(*allocators, self.layout.block_size, reuse=run.reuse)
 
-    def scheduler(self, run: RunSpec) -> Scheduler:
-        """A fresh scheduler."""
-        return self.policy.scheduler(copies=run.way is not None)
+    def scheduler(self, run: RunSpec, costs: SwitchCosts | None = None) -> Scheduler:
+        """A fresh scheduler; ``costs`` are what a switch of the run takes."""
+        return self.policy.scheduler(copies=run.way is not None, costs=costs)
 
     def _allocator(self, run: RunSpec, num_blocks: int) -> BlockAllocator:
         if run.allocator == "paged":

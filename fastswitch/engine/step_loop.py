@@ -23,6 +23,7 @@ from fastswitch.engine.placer import Placer
 from fastswitch.engine.request import Request
 from fastswitch.engine.room import RoomNow
 from fastswitch.engine.swap_rule import SwapRule
+from fastswitch.engine.switch_costs import RunningCosts
 from fastswitch.engine.switcher import Switcher
 from fastswitch.engine.timeline_recorder import TimelineRecorder
 from fastswitch.memory import KVCacheManager
@@ -51,6 +52,7 @@ class StepLoop:
         conversations: the requests.
         clock: time.
         adaptive: told how long iterations take.
+        costs: told how long prompts take.
         copies_ahead: copy before it is needed what an idle link can carry.
     """
 
@@ -62,6 +64,7 @@ class StepLoop:
         conversations: Conversations,
         clock: Clock,
         adaptive: SwapRule | None,
+        costs: RunningCosts | None,
         *,
         copies_ahead: bool,
     ) -> None:
@@ -72,6 +75,7 @@ class StepLoop:
         self._conversations = conversations
         self._clock = clock
         self._adaptive = adaptive
+        self._costs = costs
         self._placer = Placer(scheduler, switcher, conversations)
         self._ahead = CopyAhead(switcher, self._placer, conversations, scheduler.ranker) if copies_ahead else None
         self.executed_iterations = 0
@@ -175,6 +179,8 @@ class StepLoop:
             self.recorder.ran(start, now, batch)
         if self._adaptive is not None:
             self._adaptive.observe_iteration(now - start, len(ready))
+        if self._costs is not None and len(batch) == 1 and batch[0].start == 0:
+            self._costs.observe_prompt(batch[0].num_tokens, now - start)
         self._kv.commit_batch([(request_id, start + num_tokens) for request_id, start, num_tokens, _, _ in batch])
         self._account(requests, batch, sampled, now)
 

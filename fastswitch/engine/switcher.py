@@ -11,6 +11,7 @@ from fastswitch.engine.pacing import Pacing
 from fastswitch.engine.request import Request
 from fastswitch.engine.swap_rule import SwapRule
 from fastswitch.engine.swaps import SwapReport, Swaps
+from fastswitch.engine.switch_costs import RunningCosts
 from fastswitch.engine.switch_counts import SwitchCounts
 from fastswitch.engine.switch_record import CLEAN, DROPPED
 from fastswitch.engine.timeline_recorder import TimelineRecorder
@@ -28,12 +29,20 @@ class Switcher:
         swaps: who moves the bytes.
         adaptive: overlap a copy or wait for it; None always overlaps.
         counts: where each switch is entered.
+        costs: told what copies took; None where nobody prices them.
     """
 
-    def __init__(self, kv: KVCacheManager, swaps: Swaps, adaptive: SwapRule | None, counts: SwitchCounts) -> None:
+    def __init__(
+        self,
+        kv: KVCacheManager,
+        swaps: Swaps,
+        adaptive: SwapRule | None,
+        counts: SwitchCounts,
+        costs: RunningCosts | None = None,
+    ) -> None:
         self.kv = kv
         self.swaps = swaps
-        self._pacing = Pacing(adaptive)
+        self._pacing = Pacing(adaptive, costs)
         self.counts = counts
         self.recorder: TimelineRecorder | None = None
         self._refused: list[SwapReport] = []  # jobs that nobody would take

@@ -4,8 +4,9 @@ from fastswitch.sched.accounting import TokenAccountant
 from fastswitch.sched.aging import Aging
 from fastswitch.sched.chunked import ChunkedPrefill
 from fastswitch.sched.decisions import Decision, first_difference
-from fastswitch.sched.evictors import Recompute, SwapOut
+from fastswitch.sched.evictors import CheapestSwitch, Recompute, SwapOut, SwitchCosts
 from fastswitch.sched.fcfs import FCFS
+from fastswitch.sched.hysteresis import Hysteresis
 from fastswitch.sched.mlfq import MLFQ
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
@@ -25,6 +26,7 @@ from fastswitch.sched.roles import (
 from fastswitch.sched.scheduler import Scheduler
 from fastswitch.sched.service_counters import ServiceCounters
 from fastswitch.sched.token_budget import token_budget_for
+from fastswitch.sched.victims import LeastBytes, LowestRank, VictimChoice
 from fastswitch.sched.view import PoolView, RequestState, RequestView, Room
 from fastswitch.sched.vtc import VTC
 
@@ -35,12 +37,16 @@ __all__ = [
     "VTC",
     "Accountant",
     "Aging",
+    "CheapestSwitch",
     "ChunkedPrefill",
     "Decision",
     "Eviction",
     "EvictionWay",
     "Evictor",
+    "Hysteresis",
     "Insiders",
+    "LeastBytes",
+    "LowestRank",
     "MarkovPriorities",
     "Packer",
     "Placement",
@@ -62,7 +68,9 @@ __all__ = [
     "SchedulerOutput",
     "ServiceCounters",
     "SwapOut",
+    "SwitchCosts",
     "TokenAccountant",
+    "VictimChoice",
     "first_difference",
     "token_budget_for",
 ]

@@ -5,7 +5,8 @@ and blocks that can be had *soon* (a copy out must land first). Rules, learned f
 
 1. room = free + clean + vacating - what better-ranked requests claim: a lower rank never takes blocks that are being
    vacated for a higher one;
-2. a waiting request may preempt a running one; idle conversations go first, longest idle first, then the lowest rank;
+2. a waiting request may preempt a running one; idle conversations go first, then active ones, and which of them is the
+   victim choice's word (`victims`): by default longest idle first, then the lowest rank;
 3. who came in stays until it has made a productive step; an idle one has none to make;
 4. who cannot grow sits out, and the lowest-ranked unprotected resident is evicted, be it the one that cannot grow;
 5. the first request that finds no room, even with everyone below it pushed out, blocks admission behind it; residents
@@ -25,6 +26,7 @@ from itertools import islice
 
 from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import EvictionWay, Evictor
+from fastswitch.sched.victims import VictimChoice
 from fastswitch.sched.view import RequestState, RequestView, Room
 
 __all__ = ["Eviction", "Placement", "Residency"]
@@ -97,6 +99,7 @@ class Residency:
         room: blocks by what can be done with them.
         may_preempt: ``(challenger, holder)``: whether the ranker lets one push the other out.
         evictor: what happens to a victim.
+        choice: who of those that may be pushed out is.
         max_switches: nobody is brought in once so many have left or come.
     """
 
@@ -107,12 +110,14 @@ class Residency:
         room: Room,
         may_preempt: Callable[[RequestView, RequestView], bool],
         evictor: Evictor,
+        choice: VictimChoice,
         max_switches: int,
     ) -> None:
         self._ranking = ranking
         self._insiders = insiders
         self._may_preempt = may_preempt
         self._evictor = evictor
+        self._choice = choice
         self._max_switches = max_switches
         self._room = room
         self._now = room.free + room.clean
@@ -120,7 +125,8 @@ class Residency:
         self._copy_in = room.copy_in
         self._host_free: int | None = None  # until an eviction asks: it may cost more to know than all the rest
         residents = (*[request for _, request in insiders.active], *insiders.idle)
-        self._victims = [request for request in residents if _may_leave(request)]  # the next victim is the last
+        self._victims = [request for request in residents if _may_leave(request)]  # the lowest is the last
+        self._dirty: dict[int, int] = {}  # request_id |-> blocks that its eviction copies, of those that were asked
         self._num_walked = 0
         self._passed = 0  # victims that the walk has passed: they rank above whoever comes now
         self._blocked = False
@@ -218,16 +224,22 @@ class Residency:
             self._claim(lacking)
 
     def _make_room(self, request: RequestView, need: int) -> bool:
-        """Push out as few as needed, lowest first, so that ``need`` blocks are there now or soon; or nobody at all."""
+        """Push out no more than needed, so that ``need`` blocks are there now or soon; or nobody at all."""
         short = need - self._now - self._soon
         if short <= 0:
             return True
-        lower = [v for v in self._victims[self._passed :] if v is not request and self._may_push_out(request, v)]
-        if sum(victim.device_blocks for victim in lower) < short:
-            return False
-        while need > self._now + self._soon:
-            self._evict(lower.pop())
-        return True
+        lowest_first = islice(reversed(self._victims), len(self._victims) - self._passed)
+        candidates = (v for v in lowest_first if v is not request and self._may_push_out(request, v))
+        chosen = self._choice.choose(candidates, short, self._dirty_blocks)
+        for victim in chosen or ():
+            self._evict(victim)
+        return chosen is not None
+
+    def _dirty_blocks(self, victim: RequestView) -> int:
+        dirty = self._dirty.get(victim.request_id)
+        if dirty is None:
+            dirty = self._dirty[victim.request_id] = victim.dirty_blocks
+        return dirty
 
     def _may_push_out(self, challenger: RequestView, holder: RequestView) -> bool:
         return holder.idle_since is not None or self._may_preempt(challenger, holder)
@@ -237,15 +249,21 @@ class Residency:
         # Nor is there less than none: better-ranked victims may have been promised a part of that copy.
         host_free = self._room.host_free if self._host_free is None else self._host_free
         host_room = max(0, host_free - victim.host_blocks)
-        way = self._evictor.choose(victim, host_room)
+        way = self._evictor.choose(victim, host_room, self._num_left_waiting())
         self._evictions.append(Eviction(victim.request_id, way))
         self._evicted.add(victim.request_id)
         self._victims.remove(victim)
-        if way is EvictionWay.SWAP_OUT and victim.dirty_blocks:
+        if way is EvictionWay.SWAP_OUT and self._dirty_blocks(victim):
             self._soon += victim.device_blocks
             self._host_free = host_room - victim.host_blocks_needed
         else:
             self._now += victim.device_blocks
+
+    def _num_left_waiting(self) -> int:
+        """Requests outside that will wait on when the one that the room is made for has it."""
+        outside = len(self._ranking.active) - len(self._insiders.settled)
+        placed = len(self._swap_ins) + len(self._early) + len(self._admissions) + len(self._passed_over)
+        return max(0, outside - placed - 1)
 
     def _claim(self, num_blocks: int) -> bool:
         """Take the blocks out of the room; whether they can be had now."""

@@ -87,8 +87,14 @@ class Ranker(Protocol):
 class Evictor(Protocol):
     """What happens to a victim."""
 
-    def choose(self, victim: RequestView, host_free: int) -> EvictionWay:
-        """The way out for ``victim`` when the host can take ``host_free`` blocks."""
+    def choose(self, victim: RequestView, host_free: int, num_waiting: int) -> EvictionWay:
+        """The way out for ``victim``.
+
+        Args:
+            victim: holds device memory.
+            host_free: blocks that the host can take.
+            num_waiting: requests with something to compute that are neither on the device nor on their way there.
+        """
 
 
 class Packer(Protocol):

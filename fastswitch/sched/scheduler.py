@@ -12,6 +12,7 @@ from operator import itemgetter
 from fastswitch.sched.placement import Placement, Residency
 from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.roles import Accountant, Evictor, Packer, Ranker, SchedulerOutput
+from fastswitch.sched.victims import LowestRank, VictimChoice
 from fastswitch.sched.view import RequestView, Room
 
 __all__ = ["Scheduler"]
@@ -20,13 +21,14 @@ MAX_SWITCHES = 64  # more would take the engine's thread longer than an iteratio
 
 
 class Scheduler:
-    """Four roles, each replaceable alone.
+    """Four roles and the choice of victims, each replaceable alone.
 
     Args:
         ranker: who deserves memory.
         packer: who gets tokens.
         evictor: what happens to a victim.
         accountant: charges for what was enacted.
+        victims: whom to push out, of those that the ranker lets go; the lowest-ranked by default.
         max_switches: of one iteration: once so many requests were pushed out or brought back, nobody else comes in.
 
     Raises:
@@ -40,6 +42,7 @@ class Scheduler:
         evictor: Evictor,
         accountant: Accountant,
         *,
+        victims: VictimChoice | None = None,
         max_switches: int = MAX_SWITCHES,
     ) -> None:
         if max_switches < 1:
@@ -48,6 +51,7 @@ class Scheduler:
         self.packer = packer
         self.evictor = evictor
         self.accountant = accountant
+        self.victims = victims or LowestRank()
         self.max_switches = max_switches
 
     def place(self, requests: Iterable[RequestView], room: Room) -> Placement:
@@ -65,7 +69,7 @@ class Scheduler:
 
     def place_ranked(self, ranking: Ranking, insiders: Insiders, room: Room) -> Placement:
         """As ``place``, for who asks often: ``insiders`` holds while nobody's state changes."""
-        parts = (self.ranker.may_preempt, self.evictor, self.max_switches)
+        parts = (self.ranker.may_preempt, self.evictor, self.victims, self.max_switches)
         return Residency(ranking, insiders, room, *parts).decide()
 
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:

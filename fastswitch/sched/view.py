@@ -101,6 +101,10 @@ class RequestView(Protocol):
         """Whether it came in and has not made a productive step since: it may not leave."""
 
     @property
+    def tokens_since_placed(self) -> int:
+        """While it is on the device: tokens that joined it since it came in, generated ones and later prompts."""
+
+    @property
     def pinned(self) -> bool:
         """Whether a copy of it that was begun ahead is under way: until that has landed it neither leaves nor comes."""
 

@@ -9,6 +9,7 @@ Ours:   what happens when memory runs short for one that was taken up, which can
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from fastswitch.sched.claims import by_claim
 from fastswitch.sched.roles import Accountant, Ranker
@@ -43,9 +44,10 @@ class VTC(Ranker, Accountant):
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Only so that one which runs can grow, and only one that was taken up later."""
-        if challenger.state is not RequestState.RUNNING:
+        if challenger.state is not RequestState.RUNNING or challenger.request_id not in self._taken_up:
             return False
-        return self._taken_up[challenger.request_id] < self._taken_up[holder.request_id]
+        # a conversation that stayed on the device between its turns is there before its turn is taken up
+        return self._taken_up[challenger.request_id] < self._taken_up.get(holder.request_id, inf)
 
     def is_due(self, executed_iterations: int) -> bool:  # noqa: ARG002
         """Whether anybody waits: each iteration's tokens count."""

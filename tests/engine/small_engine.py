@@ -21,6 +21,9 @@ def make_engine(
     swaps=HeldSwaps,
     reuse=True,
     evictor=None,
+    victims=None,
+    with_ranker=lambda ranker: ranker,
+    costs=None,
     packer=None,
     frequency=None,
     clock=None,
@@ -31,7 +34,11 @@ def make_engine(
     ranker=None,
     accountant=None,
 ):
-    """An engine with poisoned pools; ``frequency`` None keeps the levels that are submitted, if no ranker is given."""
+    """An engine with poisoned pools.
+
+    ``frequency`` None keeps the levels that are submitted, if no ranker is given; ``with_ranker`` wraps the ranker,
+    ``victims`` is given it.
+    """
     device_pool, host_pool = stamp_pools(device_blocks, host_blocks, block_size, order)
     clock = clock or FakeClock()
     executor = StampExecutor(device_pool, max_context=max_context, clock=clock, iteration_s=1.0)
@@ -39,11 +46,13 @@ def make_engine(
     host = PoisoningAllocator(allocator(host_blocks), host_pool)
     kv = KVCacheManager(device, host, block_size, reuse=reuse)
     device.spare(kv.still_read)
-    ranker = ranker or PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0)
+    ranker = with_ranker(ranker or PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0))
     roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), accountant or TokenAccountant()
-    scheduler = Scheduler(*roles, max_switches=max_switches)
+    scheduler = Scheduler(*roles, victims=victims and victims(ranker), max_switches=max_switches)
     swaps = swaps(device_pool, host_pool)
-    engine = Engine(executor, scheduler, kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead)
+    engine = Engine(
+        executor, scheduler, kv, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead, costs=costs
+    )
     engine.accountant = scheduler.accountant
     engine.executor = executor
     return engine

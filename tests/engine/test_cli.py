@@ -150,7 +150,23 @@ MISTAKES = {
         ["bench", "--token-budget", "0"],
         "--token-budget must be a number of at least 1 and at most 1e+09, got 0",
     ),
-    "unknown evictor": (["bench", "--evictor", "x"], "--evictor must be one of swap-out, recompute, got 'x'"),
+    "unknown evictor": (["bench", "--evictor", "x"], "--evictor must be one of swap-out, recompute, cheapest, got 'x'"),
+    "unknown victims": (
+        ["simulate", "--setup", "llama8b-a10", "--victims", "x"],
+        "--victims must be one of lowest-rank, least-bytes, got 'x'",
+    ),
+    "negative stay": (
+        ["bench", "--min-stay", "-1"],
+        "--min-stay must be a number of at least 0 and at most 1e+09, got -1",
+    ),
+    "too many levels": (
+        ["bench", "--min-levels", "4"],
+        "--min-levels must be below 4, the number of levels, got 4",
+    ),
+    "levels without levels": (
+        ["bench", "--policy", "fcfs", "--min-levels", "1"],
+        "--min-levels needs levels: --policy fcfs has none, take --min-stay",
+    ),
     "unknown link": (["bench", "--link", "x"], "--link must be one of emulated, none, got 'x'"),
     "zero conversations": (
         ["bench", "--conversations", "0"],

@@ -28,6 +28,7 @@ class FakeRequest:
     host_blocks: int = 0
     missing_blocks: int = 0
     pinned: bool = False
+    tokens_since_placed: int = 0
     num_prompt_tokens: int = 0
     admitted: bool = False
 

@@ -10,6 +10,7 @@ from fastswitch.sched import (
     Eviction,
     EvictionWay,
     Insiders,
+    LowestRank,
     PoolView,
     PrefillFirst,
     PriorityTrace,
@@ -367,7 +368,7 @@ def decide(requests, room):
     ranked = ranker.order([r for r in requests if r.idle_since is None])
     resting = sorted((r for r in requests if r.idle_since is not None), key=lambda r: -r.idle_since)
     ranking = Ranking.of(ranked, resting)
-    residency = Residency(ranking, Insiders.of(ranking), room, ranker.may_preempt, SwapOut(), 64)
+    residency = Residency(ranking, Insiders.of(ranking), room, ranker.may_preempt, SwapOut(), LowestRank(), 64)
     return residency, residency.decide(), ranked, resting
 
 

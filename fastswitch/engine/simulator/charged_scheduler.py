@@ -25,7 +25,7 @@ class ChargedScheduler(Scheduler):
 
     def __init__(self, scheduler: Scheduler, clock: VirtualClock, request_s: float) -> None:
         roles = scheduler.ranker, scheduler.packer, scheduler.evictor, scheduler.accountant
-        super().__init__(*roles, max_switches=scheduler.max_switches)
+        super().__init__(*roles, victims=scheduler.victims, max_switches=scheduler.max_switches)
         self._clock = clock
         self._request_s = request_s
 

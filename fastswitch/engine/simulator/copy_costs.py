@@ -5,7 +5,8 @@ Ours. ``chosen`` is the cheapest of the ways that a GPU chooses from, by the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from fastswitch.kernels.measure_transfers import CHOICES
 from fastswitch.kernels.staged import STAGE_BYTES
 from fastswitch.memory import KVLayout, SwapDirection, SwapJob
 
-__all__ = ["CalibratedCosts", "CopyCosts", "CopyWork", "FreeCosts", "JobCost", "LinkCosts"]
+__all__ = ["CalibratedCosts", "CopyCosts", "CopyWork", "FreeCosts", "JobCost", "LinkCosts", "one_run_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,18 @@ class CalibratedCosts:
         mean_bytes = job.num_blocks * self._layout.block_bytes / num_copies
         num_host_runs = _host_runs(job) * self._layout.pieces_per_block
         return self._costs.seconds(_measured_as(way), direction, num_copies, mean_bytes, num_host_runs=num_host_runs)
+
+
+def one_run_s(costs: CopyCosts, direction: SwapDirection) -> Callable[[int], float]:
+    """Seconds to copy so many blocks that lie in one run; each number is worked out once."""
+
+    @functools.cache
+    def seconds(num_blocks: int) -> float:
+        if not num_blocks:
+            return 0.0
+        return costs.of(SwapJob(0, None, direction, (), np.array([[0, 0, num_blocks]], np.int64))).seconds
+
+    return seconds
 
 
 def _ways(way: str, choices: Iterable[str]) -> tuple[str, ...]:

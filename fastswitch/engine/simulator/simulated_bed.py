@@ -19,14 +19,15 @@ from fastswitch.engine.environment import environment
 from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.runs import FREE, RunSpec
 from fastswitch.engine.simulator.charged_scheduler import ChargedScheduler
-from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts
+from fastswitch.engine.simulator.copy_costs import CalibratedCosts, CopyCosts, CopyWork, FreeCosts, LinkCosts, one_run_s
 from fastswitch.engine.simulator.roofline import Roofline, RooflineExecutor, RooflineProfile
 from fastswitch.engine.simulator.setup import Assumptions, Setup
 from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
 from fastswitch.engine.spec import EngineSpec
+from fastswitch.engine.switch_costs import MeasuredCosts, RunningCosts
 from fastswitch.engine.workloads import Workload
 from fastswitch.kernels import TransferCosts
-from fastswitch.memory import KVLayout
+from fastswitch.memory import KVLayout, SwapDirection
 
 __all__ = ["SimulatedBed", "profile_of"]
 
@@ -77,17 +78,19 @@ class SimulatedBed:
         layout = replace(spec.layout, order=run.order)
         swaps_class = VirtualSwaps if run.asynchronous else VirtualInlineSwaps
         swaps = swaps_class(clock, self._costs(run, layout), layout.block_bytes)
+        costs = RunningCosts(self.switch_costs(run))
         most = spec.device_blocks * layout.block_size
         executor = RooflineExecutor(self.roofline, clock, max_context=most, noise=self.noise)
         try:
             yield Engine(
                 executor,
-                ChargedScheduler(spec.scheduler(run), clock, self.decision_s),
+                ChargedScheduler(spec.scheduler(run, costs), clock, self.decision_s),
                 spec.manager(run),
                 swaps,
                 clock=clock,
                 adaptive=run.swap_rule(),
                 copies_ahead=run.ahead,
+                costs=costs,
             )
         finally:
             swaps.close()
@@ -123,6 +126,15 @@ class SimulatedBed:
         return (
             f"simulated, nothing was run: {self.title}, at {flops:.4g} TFLOP/s, {reads:.4g} GB/s, an iteration "
             f"{besides:g} ms besides | {linked}"
+        )
+
+    def switch_costs(self, run: RunSpec) -> MeasuredCosts:
+        """By the formulas of link and roofline, for a request whose blocks lie in one run."""
+        copy_costs = self._costs(run, replace(self.spec.layout, order=run.order))
+        return MeasuredCosts(
+            copy_out=one_run_s(copy_costs, SwapDirection.SWAP_OUT),
+            copy_in=one_run_s(copy_costs, SwapDirection.SWAP_IN),
+            prefill=lambda num_tokens: self.roofline.seconds([(0, num_tokens, True)]),
         )
 
     def _costs(self, run: RunSpec, layout: KVLayout) -> CopyCosts:
