@@ -27,7 +27,7 @@ class Break(NamedTuple):
     tests: tuple[str, ...]
 
 
-PLACEMENT, LOOP, SWITCHER = "sched/placement.py", "engine/step_loop.py", "engine/switcher.py"
+PLACEMENT, LOOP, SWITCHER = "sched/residency.py", "engine/step_loop.py", "engine/switcher.py"
 PLACING, DEADLOCK, NO_THRASH = "sched/test_placement.py", "engine/test_deadlock.py", "engine/test_no_thrash.py"
 
 RULES: dict[str, list[Break]] = {

@@ -82,7 +82,16 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         seed=options.seed,
     )
     left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
-    experiment = Experiment(options.command, bed, workload, plan, runs, left_out, options.records_timelines)
+    experiment = Experiment(
+        options.command,
+        bed,
+        workload,
+        plan,
+        runs,
+        left_out,
+        records_timelines=options.records_timelines,
+        records_decisions=options.decisions is not None,
+    )
     return experiment, bed
 
 

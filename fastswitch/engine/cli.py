@@ -17,7 +17,35 @@ import typer
 
 from fastswitch.engine.attention import RefusedModelError
 from fastswitch.engine.options import BenchOptions, SimulateOptions
-from fastswitch.engine.runs import RUNS, SIMULATED_RUNS
+from fastswitch.engine.shared_options import (
+    Aging,
+    Arrival,
+    BlockSize,
+    Clients,
+    ClientsPlot,
+    Decisions,
+    Evictor,
+    GrowthBlocks,
+    Horizon,
+    Json,
+    MinLevels,
+    MinStay,
+    MinTurns,
+    Packer,
+    Plot,
+    PolicyOption,
+    Priority,
+    Runs,
+    Seed,
+    SimulatedRuns,
+    TbtTarget,
+    TimelineOption,
+    TimeScale,
+    TokenBudget,
+    TraceOut,
+    Victims,
+    WorkloadOption,
+)
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import WorkloadError
 
@@ -35,47 +63,6 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """KV-cache context switching for LLM serving."""
-
-
-# What `bench` and `simulate` both take
-WorkloadOption = Annotated[str, typer.Option("--workload", help="synthetic, or a trace file (plain or gzip)")]
-MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter ones; 3 where they are synthetic")]
-Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
-TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
-PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs, priority, vtc, vtc-preemptive or mlfq")]
-Priority = Annotated[str, typer.Option("--priority", help="random, markov, or a file of levels")]
-Aging = Annotated[
-    int | None, typer.Option("--aging", help="iterations without service until a turn comes before everybody; never")
-]
-Packer = Annotated[str, typer.Option("--packer", help="prefill-first or chunked")]
-Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out, recompute or cheapest")]
-TokenBudget = Annotated[
-    int | None, typer.Option("--token-budget", help="tokens in one iteration; 8192, of chunked 512")
-]
-TbtTarget = Annotated[
-    float | None, typer.Option("--tbt-target", help="ms between tokens, in place of the budget of chunked")
-]
-Victims = Annotated[str, typer.Option("--victims", help="whom to push out: lowest-rank or least-bytes")]
-MinLevels = Annotated[int, typer.Option("--min-levels", help="levels by which one that pushes another out is better")]
-MinStay = Annotated[int, typer.Option("--min-stay", help="tokens that one generates before it may be pushed out")]
-BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]
-GrowthBlocks = Annotated[int, typer.Option("--growth-blocks", help="blocks a growing request reserves ahead")]
-Runs = Annotated[str | None, typer.Option("--runs", help=f"comma-separated, default all: {', '.join(RUNS)}")]
-SimulatedRuns = Annotated[
-    str | None, typer.Option("--runs", help=f"comma-separated, default all: {', '.join(SIMULATED_RUNS)}")
-]
-Seed = Annotated[int, typer.Option("--seed", help="of everything that is drawn")]
-Json = Annotated[Path | None, typer.Option("--json", help="write the figures here")]
-Plot = Annotated[Path | None, typer.Option("--plot", help="write a PNG of the tails here")]
-TraceOut = Annotated[
-    Path | None,
-    typer.Option("--trace-out", help="write what happened when here, for ui.perfetto.dev; .json or .json.gz"),
-]
-TimelineOption = Annotated[Path | None, typer.Option("--timeline", help="write a PNG of the busiest moment here")]
-Clients = Annotated[
-    str | None, typer.Option("--clients", help="number of clients, a workload with clients, or a table of weights")
-]
-ClientsPlot = Annotated[Path | None, typer.Option("--clients-plot", help="write a PNG of each client's service here")]
 
 
 @app.command(epilog="Example: fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png")
@@ -98,6 +85,7 @@ def bench(
     priority: Priority = "random",
     frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; 0.04")] = None,
     aging: Aging = None,
+    horizon: Horizon = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
     victims: Victims = "lowest-rank",
@@ -120,6 +108,7 @@ def bench(
     plot: Plot = None,
     trace_out: TraceOut = None,
     timeline: TimelineOption = None,
+    decisions: Decisions = None,
     clients: Clients = None,
     clients_plot: ClientsPlot = None,
     check: Annotated[
@@ -153,6 +142,7 @@ def simulate(
     priority: Priority = "random",
     frequency: Annotated[float | None, typer.Option(help="priority updates per iteration; the setup's")] = None,
     aging: Aging = None,
+    horizon: Horizon = None,
     packer: Packer = "prefill-first",
     evictor: Evictor = "swap-out",
     victims: Victims = "lowest-rank",
@@ -186,6 +176,7 @@ def simulate(
     plot: Plot = None,
     trace_out: TraceOut = None,
     timeline: TimelineOption = None,
+    decisions: Decisions = None,
     clients: Clients = None,
     clients_plot: ClientsPlot = None,
     check: Annotated[bool, typer.Option("--check", help="check invariants at each step (slow)")] = False,

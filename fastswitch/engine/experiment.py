@@ -26,6 +26,7 @@ from fastswitch.engine.testbed import Testbed
 from fastswitch.engine.timeline import Timeline
 from fastswitch.engine.workloads import ArrivalPlan, Workload
 from fastswitch.memory import KVOverTime
+from fastswitch.sched import Decision
 
 __all__ = ["Experiment", "Progress", "Served"]
 
@@ -44,6 +45,7 @@ class Served:
         turns: (conversation, turn) |-> the engine's record of it.
         timeline: what happened when, if it was to be kept.
         service: what each client was given when, if the workload has clients.
+        decisions: the schedule, if it was to be kept.
     """
 
     figures: dict[str, Any]
@@ -51,6 +53,7 @@ class Served:
     turns: Mapping[tuple[int, int], Turn]
     timeline: Timeline | None = None
     service: ServiceRecord | None = None
+    decisions: Sequence[Decision] | None = None
 
 
 @dataclass(slots=True)
@@ -64,10 +67,12 @@ class Experiment:
         runs: which, in order.
         left_out: runs that were not asked for by name and cannot be made here |-> why.
         records_timelines: whether what happens when is to be kept.
+        records_decisions: whether the schedules are.
         results: one JSON object a finished run.
         turn_tokens: run name |-> generated tokens by (conversation, turn).
         samples: run name |-> latency samples in seconds by metric, for plots.
         timelines: run name |-> what happened when, if it was to be kept.
+        schedules: run name |-> what was decided, if it was to be kept.
         services: run name |-> what each client was given when, if the workload has clients.
     """
 
@@ -78,10 +83,12 @@ class Experiment:
     runs: list[RunSpec]
     left_out: dict[str, str] = field(default_factory=dict)
     records_timelines: bool = False
+    records_decisions: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
     turn_tokens: dict[str, dict[tuple[int, int], list[int]]] = field(default_factory=dict)
     samples: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
     timelines: dict[str, Timeline] = field(default_factory=dict)
+    schedules: dict[str, Sequence[Decision]] = field(default_factory=dict)
     services: dict[str, ServiceRecord] = field(default_factory=dict)
 
     def run_all(self, progress: Progress | None = None) -> None:
@@ -101,6 +108,9 @@ class Experiment:
         if served.timeline is not None:
             self.timelines[served.figures["name"]] = served.timeline
             self.timelines = {name: self.timelines[name] for name in names if name in self.timelines}
+        if served.decisions is not None:
+            self.schedules[served.figures["name"]] = served.decisions
+            self.schedules = {name: self.schedules[name] for name in names if name in self.schedules}
         if served.service is not None:
             self.services[served.figures["name"]] = served.service
             self.services = {name: self.services[name] for name in names if name in self.services}
@@ -111,6 +121,7 @@ class Experiment:
         with self.bed.engine(run) as engine:
             over_time, checker = KVOverTime(), InvariantChecker(engine)
             recorder = engine.record() if self.records_timelines else None
+            log = engine.log_decisions() if self.records_decisions else None
             clients = engine.record_service() if self.workload.records_clients else None
 
             def after_step(turns_ended: int) -> None:
@@ -129,6 +140,8 @@ class Experiment:
             served = self._served(run, engine, replay, over_time)
             if clients is not None:
                 served = self._with_clients(served, engine, clients.record())
+            if log is not None:
+                served = replace(served, decisions=log.decisions)
             return served if recorder is None else replace(served, timeline=recorder.timeline())
 
     def as_json(self) -> dict[str, Any]:

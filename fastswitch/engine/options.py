@@ -6,11 +6,11 @@ A default that depends on the model, the setup or the workload is None here and 
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fastswitch.engine.option_limits import LIMITS, check_number, flag
 from fastswitch.engine.policy import PACKERS, Policy
 from fastswitch.engine.priority_file import read_priorities
 from fastswitch.engine.usage import UsageError
@@ -18,35 +18,7 @@ from fastswitch.sched import NUM_LEVELS
 
 __all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
 
-MOST = 10**9  # what is beyond is a slip, and its products would overflow
 DEFAULT_FREQUENCY = 0.04  # of `bench`: the paper's for the smaller of its models
-# option |-> (smallest value, whether that value itself is allowed); None is always allowed
-LIMITS: dict[str, tuple[float, bool]] = {
-    "conversations": (1, True),
-    "min_turns": (1, True),
-    "scale": (0, False),
-    "rate": (0, False),
-    "think": (0, True),
-    "time_scale": (0, False),
-    "frequency": (0, False),
-    "token_budget": (1, True),
-    "tbt_target": (0, False),
-    "device_tokens": (1, True),
-    "host_tokens": (1, True),
-    "block_size": (1, True),
-    "growth_blocks": (1, True),
-    "call_us": (0, True),
-    "link_gbps": (0, False),
-    "seed": (0, True),
-    "aging": (1, True),
-    "min_levels": (0, True),
-    "min_stay": (0, True),
-    "compute_share": (0, False),
-    "memory_share": (0, False),
-    "link_share": (0, False),
-    "iteration_ms": (0, True),
-    "decision_us": (0, True),
-}
 DEFAULT_BUDGETS = {"prefill-first": 8192, "chunked": 512}  # of packers; 512 is the smaller of Sarathi-Serve's two
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -66,6 +38,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "plot": (".png",),
     "trace_out": (".json", ".json.gz"),
     "timeline": (".png",),
+    "decisions": (".jsonl", ".jsonl.gz"),
     "clients_plot": (".png",),
 }
 
@@ -91,6 +64,7 @@ class ExperimentOptions:
     priority: str = "random"
     frequency: float | None = None
     aging: int | None = None
+    horizon: int | None = None
     packer: str = "prefill-first"
     token_budget: int | None = None
     tbt_target: float | None = None
@@ -110,17 +84,18 @@ class ExperimentOptions:
     plot: Path | None = None
     trace_out: Path | None = None
     timeline: Path | None = None
+    decisions: Path | None = None
     clients: str | None = None
     clients_plot: Path | None = None
     check: bool = False
 
     def __post_init__(self) -> None:
-        for name, (least, inclusive) in LIMITS.items():
-            _check_number(name, getattr(self, name, None), least, inclusive=inclusive)
+        for name in LIMITS:
+            check_number(name, getattr(self, name, None))
         for name, known in CHOICES.items():
             value = getattr(self, name, None)
             if value is not None and value not in known:
-                raise UsageError(f"{_flag(name)} must be one of {', '.join(known)}, got {value!r}")
+                raise UsageError(f"{flag(name)} must be one of {', '.join(known)}, got {value!r}")
         if self.priority not in PATTERNS and not Path(self.priority).exists():
             raise UsageError(f"--priority must be one of {', '.join(PATTERNS)}, or a file, got {self.priority!r}")
         if self.frequency is not None and self.frequency > 1:
@@ -131,6 +106,8 @@ class ExperimentOptions:
             raise UsageError(f"--tbt-target cuts prompts: give --packer chunked with it, got {self.packer!r}")
         if self.tbt_target is not None and self.token_budget is not None:
             raise UsageError("--tbt-target gives the token budget: leave out --token-budget")
+        if self.horizon is not None and self.policy != "vtc-preemptive":
+            raise UsageError(f"--horizon is of --policy vtc-preemptive, got {self.policy!r}")
         if self.min_levels >= NUM_LEVELS:
             raise UsageError(f"--min-levels must be below {NUM_LEVELS}, the number of levels, got {self.min_levels}")
         if self.min_levels and self.policy not in ("priority", "mlfq"):
@@ -139,11 +116,11 @@ class ExperimentOptions:
             path = getattr(self, one)
             same = getattr(self, other)
             if path is not None and same is not None and path.resolve() == same.resolve():
-                raise UsageError(f"{_flag(one)} and {_flag(other)} must be two files, got {path} twice")
+                raise UsageError(f"{flag(one)} and {flag(other)} must be two files, got {path} twice")
         for name, suffixes in SUFFIXES.items():
             path = getattr(self, name)
             if path is not None and suffixes and not path.name.lower().endswith(suffixes):
-                raise UsageError(f"{_flag(name)} must name a {' or '.join(suffixes)} file, got {path}")
+                raise UsageError(f"{flag(name)} must name a {' or '.join(suffixes)} file, got {path}")
 
     @property
     def outputs(self) -> tuple[Path | None, ...]:
@@ -183,6 +160,7 @@ class ExperimentOptions:
             evictor=self.evictor,
             seed=self.seed,
             aging=self.aging,
+            horizon=self.horizon,
             recorded=None if self.priority in PATTERNS else read_priorities(Path(self.priority)),
             victims=self.victims,
             min_levels=self.min_levels,
@@ -229,21 +207,9 @@ class SimulateOptions(ExperimentOptions):
         ExperimentOptions.__post_init__(self)
         for name in SHARES:
             if (getattr(self, name) or 0) > 1:
-                raise UsageError(f"{_flag(name)} is a share of a peak, at most 1, got {getattr(self, name):g}")
-        given = [_flag(name) for name in ("call_us", "link_gbps", "link_share") if getattr(self, name) is not None]
+                raise UsageError(f"{flag(name)} is a share of a peak, at most 1, got {getattr(self, name):g}")
+        given = [flag(name) for name in ("call_us", "link_gbps", "link_share") if getattr(self, name) is not None]
         if self.calibration is not None and given:
             raise UsageError(f"--calibration brings the link's costs: leave out {' and '.join(given)}")
         if self.link_gbps is not None and self.link_share is not None:
             raise UsageError("--link-gbps is what the link achieves: leave out --link-share")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _check_number(name: str, value: float | None, least: float, *, inclusive: bool) -> None:
-    if value is None:
-        return
-    if not math.isfinite(value) or value < least or value > MOST or (value == least and not inclusive):
-        bound = f"of at least {least:g}" if inclusive else f"above {least:g}"
-        raise UsageError(f"{_flag(name)} must be a number {bound} and at most {MOST:g}, got {value:g}")

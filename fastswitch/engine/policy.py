@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from fastswitch.engine.tbt_target import DerivedBudget
 from fastswitch.sched import (
     FCFS,
+    HORIZON,
     MLFQ,
     VTC,
     Accountant,
@@ -49,7 +50,10 @@ class Profile(Protocol):
         """Seconds of one that computes a prompt of so many tokens."""
 
 
-FAIR = {"vtc": VTC, "vtc-preemptive": PreemptiveVTC}
+FAIR: dict[str, Callable[[ServiceCounters, int | None], VTC | PreemptiveVTC]] = {
+    "vtc": lambda counters, _horizon: VTC(counters),
+    "vtc-preemptive": lambda counters, horizon: PreemptiveVTC(counters, horizon=horizon or HORIZON),
+}
 PACKERS: dict[str, Callable[[int], Packer]] = {"prefill-first": PrefillFirst, "chunked": ChunkedPrefill}
 
 
@@ -68,6 +72,7 @@ class Policy:
         aging: executed iterations without service after which a turn comes before everybody; None: never.
         recorded: the levels of that file.
         profile: of the model, which ``mlfq`` ranks by.
+        horizon: of ``vtc-preemptive``, in tokens; None: its own.
         weights: client_id |-> how much it is entitled to; a client that is not named has 1.
         budget_from: what the token budget was derived from; None where it was given.
         victims: whom to push out, ``lowest-rank`` or ``least-bytes``.
@@ -85,6 +90,7 @@ class Policy:
     aging: int | None = None
     recorded: Priorities | None = None
     profile: Profile | None = None
+    horizon: int | None = None
     weights: Mapping[Hashable, float] = field(default_factory=dict)
     budget_from: DerivedBudget | None = None
     victims: str = "lowest-rank"
@@ -119,10 +125,7 @@ class Policy:
         unused = {"seed", "recorded", "profile", "budget_from"}
         if self.policy != "priority":
             unused |= {"priority", "frequency"}
-        if self.aging is None:
-            unused.add("aging")
-        if not self.weights:
-            unused.add("weights")
+        unused |= {name for name in ("aging", "horizon", "weights") if not getattr(self, name)}
         used = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in unused}
         return used if self.budget_from is None else {**used, "budget_from": asdict(self.budget_from)}
 
@@ -143,7 +146,7 @@ class Policy:
         if self.policy == "fcfs":
             return FCFS(), TokenAccountant()
         if self.policy in FAIR:
-            fair = FAIR[self.policy](ServiceCounters(weights=self.weights))
+            fair = FAIR[self.policy](ServiceCounters(weights=self.weights), self.horizon)
             return fair, fair
         if self.policy == "mlfq":
             assert self.profile is not None, "whoever makes the policy profiles the model"

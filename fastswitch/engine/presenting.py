@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastswitch.engine.chrome_trace import write_trace
 from fastswitch.engine.client_plot import plot_clients
+from fastswitch.engine.decision_file import write_decisions
 from fastswitch.engine.experiment import Experiment, Progress
 from fastswitch.engine.options import ExperimentOptions
 from fastswitch.engine.plots import plot_tails
@@ -43,13 +44,15 @@ def progress_bars(runs: Sequence[str], console: Console) -> Iterator[Progress | 
 
 
 def write_files(experiment: Experiment, options: ExperimentOptions, title: str) -> None:
-    """Write the JSON, the trace and the pictures of the runs finished so far, each if it is asked for."""
+    """Write JSON, trace, schedules and pictures of the runs finished so far, each if it is asked for."""
     if options.json is not None:
         options.json.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")
     if options.trace_out is not None:
         write_trace(
             experiment.timelines, options.trace_out, {"command": options.command, "from": experiment.bed.head()}
         )
+    if options.decisions is not None:
+        write_decisions(experiment.schedules, options.decisions)
     if options.plot is not None:
         labels = dict(LATENCIES)
         samples = {

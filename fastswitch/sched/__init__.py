@@ -10,7 +10,7 @@ from fastswitch.sched.hysteresis import Hysteresis
 from fastswitch.sched.mlfq import MLFQ
 from fastswitch.sched.packers import PrefillFirst
 from fastswitch.sched.placement import Eviction, Placement
-from fastswitch.sched.preemptive_vtc import PreemptiveVTC
+from fastswitch.sched.preemptive_vtc import HORIZON, PreemptiveVTC
 from fastswitch.sched.priority import NUM_LEVELS, MarkovPriorities, Priorities, PriorityTrace, RandomPriorities
 from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.recorded import RecordedPriorities
@@ -32,6 +32,7 @@ from fastswitch.sched.vtc import VTC
 
 __all__ = [
     "FCFS",
+    "HORIZON",
     "MLFQ",
     "NUM_LEVELS",
     "VTC",

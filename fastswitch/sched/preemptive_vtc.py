@@ -17,9 +17,9 @@ from fastswitch.sched.roles import Accountant, Ranker
 from fastswitch.sched.service_counters import ServiceCounters
 from fastswitch.sched.view import RequestState, RequestView
 
-__all__ = ["PreemptiveVTC"]
+__all__ = ["HORIZON", "PreemptiveVTC"]
 
-HORIZON = 16
+HORIZON = 16  # tokens; benchmarks/fair_shares.py shows what more and fewer do
 OUTSIDE = (RequestState.WAITING, RequestState.SWAPPED, RequestState.SWAPPING_OUT)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
-from fastswitch.sched.placement import Placement, Residency
+from fastswitch.sched.placement import Placement
 from fastswitch.sched.ranking import Insiders, Ranking
+from fastswitch.sched.residency import Residency
 from fastswitch.sched.roles import Accountant, Evictor, Packer, Ranker, SchedulerOutput
 from fastswitch.sched.victims import LowestRank, VictimChoice
 from fastswitch.sched.view import RequestView, Room

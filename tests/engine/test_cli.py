@@ -159,6 +159,10 @@ MISTAKES = {
         ["bench", "--min-stay", "-1"],
         "--min-stay must be a number of at least 0 and at most 1e+09, got -1",
     ),
+    "horizon without shares": (
+        ["bench", "--policy", "vtc", "--horizon", "4"],
+        "--horizon is of --policy vtc-preemptive, got 'vtc'",
+    ),
     "too many levels": (
         ["bench", "--min-levels", "4"],
         "--min-levels must be below 4, the number of levels, got 4",

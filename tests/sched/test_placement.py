@@ -21,7 +21,7 @@ from fastswitch.sched import (
     SwapOut,
     TokenAccountant,
 )
-from fastswitch.sched.placement import Residency
+from fastswitch.sched.residency import Residency
 from tests.sched.fakes import FakeRequest, idle, pools, running, swapped, swapping_out, waiting
 
 OUT, AGAIN = EvictionWay.SWAP_OUT, EvictionWay.RECOMPUTE

@@ -16,7 +16,7 @@ from fastswitch.sched import (
     Ranking,
     SwapOut,
 )
-from fastswitch.sched.placement import Residency
+from fastswitch.sched.residency import Residency
 from tests.sched.fakes import FakeRequest, idle, pools, running, waiting
 from tests.sched.test_placement import may_leave, situations
 
