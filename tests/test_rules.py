@@ -130,8 +130,8 @@ RULES: dict[str, list[Break]] = {
         ),
         Break(
             PLACEMENT,
-            "lower = [v for v in self._victims[self._passed :] if",
-            "lower = [v for v in self._victims if",
+            "len(self._victims) - self._passed)",
+            "len(self._victims))",
             (f"{PLACING}::TestRule2::test_never_a_higher_rank_even_where_the_ranker_would_allow_it",),
         ),
     ],

@@ -1,4 +1,4 @@
-"""What ``fastswitch bench`` and ``simulate`` both take: type, name and help of each option. Defaults are the commands'."""
+"""What ``fastswitch bench`` and ``simulate`` both take: type, name and help; defaults are the commands'."""
 
 from __future__ import annotations
 
