@@ -12,6 +12,7 @@ Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shlex
@@ -67,7 +68,8 @@ def rows() -> list[Row]:
     ours = [Row("fastswitch", policy) for policy in ("fcfs", "vtc")]
     ours += [Row("fastswitch", "vtc-preemptive", horizon) for horizon in HORIZONS]
     others = ("vllm_0_3", "recompute", "free_switch")
-    return ours + [Row(run, *rest) for run in others for rest in (("vtc",), ("vtc-preemptive", DEFAULT))]
+    forms = (("vtc",), ("vtc-preemptive", DEFAULT), ("vtc-preemptive", 1))
+    return ours + [Row(run, *form) for run in others for form in forms]
 
 
 def requests(seconds: float, seed: int) -> Iterator[tuple[float, str, int, int]]:
@@ -190,7 +192,7 @@ def run_command(arguments: Sequence[str]) -> None:
         workload = Path(folder) / "two_clients.csv"
         write_workload(workload, given.seconds, given.seed)
         options = {"command": command, "setup": SETUP, "clients": str(workload), "seed": given.seed, **pools}
-        found = list(processes.map(serve, rows(), [options] * len(rows())))
+        found = list(processes.map(functools.partial(serve, options=options), rows()))
     beside_vtc(found)
     if given.json is not None:
         facts = {"schema": 1, "command": command, "environment": environment(torch.device("cpu")), "simulated": True}

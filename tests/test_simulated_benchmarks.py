@@ -68,6 +68,23 @@ def test_prompts_in_pieces_are_set_beside_whole_ones(load, in_this_process, tmp_
     assert f"{tails[0] / tails[1]:.1f}" in capsys.readouterr().out
 
 
+def test_two_clients_get_equal_shares_where_residency_follows_the_counters(
+    load, in_this_process, monkeypatch, tmp_path, capsys
+):
+    module = load("fair_shares")
+    in_this_process(module)
+    rows = [module.Row("fastswitch", "vtc"), module.Row("fastswitch", "vtc-preemptive", 16)]
+    monkeypatch.setattr(module, "rows", lambda: rows)
+    path, picture = tmp_path / "fair.json", tmp_path / "fair.png"
+    assert module.main(["--seconds", "20", "--json", str(path), "--plot", str(picture)]) == 0
+    published, preemptive = json.loads(path.read_text())["rows"]
+    assert published["gap_over_vtc"] == 1
+    assert preemptive["gap_over_vtc"] < 0.5
+    assert preemptive["tokens_per_s_over_vtc"] > 0.95
+    assert picture.stat().st_size > 1000
+    assert "vtc-preemptive" in capsys.readouterr().out
+
+
 FEW = {"scale": 0.2, "device_tokens": 1600, "host_tokens": 16_000, "rate": 5.0}
 
 
@@ -128,6 +145,7 @@ MEANT = (("min_levels", 0), ("min_levels", 3), ("min_stay", 10_000))
             ["--budgets", "8,x"],
             "--budgets must be whole numbers with commas between them, got '8,x'",
         ),
+        ("fair_shares", ["--seconds", "1"], "--seconds must be a number of at least 10 and at most 10000, got 1"),
         ("chunked_prefill", ["--budgets", "0"], "--token-budget must be a number of at least 1"),
         ("chunked_prefill", ["--run", "vllm"], "--run must be one of recompute, "),
         ("what_decides_tails", ["--json", "missing/x.json"], "cannot write missing/x.json"),
