@@ -22,7 +22,8 @@ def test_the_gap_to_the_limit_is_what_its_parts_say(load, in_this_process, tmp_p
         "fastswitch, no reuse",
         "fastswitch, roomy host",
     ]
-    assert free["stall_s"] == free["away_s"] == free["recomputed_tokens"] == 0
+    assert free["stall_s"] == free["recomputed_tokens"] == 0
+    assert free["away_s"] < 1e-3  # what the decisions take that let somebody in
     assert run["stall_s"] > 0
     assert run["unseen_s"] > 0
     assert run["copied_s"] > 0

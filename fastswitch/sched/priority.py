@@ -121,8 +121,8 @@ class PriorityTrace:
         return _key(challenger) < _key(holder)
 
     def is_due(self, executed_iterations: int) -> bool:
-        """Whether an update was not made yet, which ``new_levels`` does."""
-        return self._updates(executed_iterations) != self._update_index
+        """Whether an update was not made yet, which ``new_levels`` does. Levels that are set change by themselves."""
+        return self.priorities is not None and self._updates(executed_iterations) != self._update_index
 
     def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:
         """All levels when an update is due, otherwise those of requests that have none yet."""

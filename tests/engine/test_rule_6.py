@@ -10,7 +10,7 @@ from tests.engine.small_engine import check_answers, finish, make_engine
 class Stubborn:
     """Never looks at the host."""
 
-    def choose(self, victim, host_free):
+    def choose(self, victim, host_free, num_waiting):
         return EvictionWay.SWAP_OUT
 
 

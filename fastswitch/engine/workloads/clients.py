@@ -32,7 +32,7 @@ def deal_clients(workload: Workload, client_ids: Sequence[int | str], *, seed: i
     >>> from fastswitch.engine.workloads import synthetic_workload
     >>> dealt = deal_clients(synthetic_workload(conversations=24), ["a", "b", "c"], seed=1)
     >>> [sum(each.client_id == client_id for each in dealt.conversations) for client_id in dealt.client_ids]
-    [12, 7, 5]
+    [13, 7, 4]
     """
     if not 1 <= len(client_ids) <= len(workload):
         raise WorkloadError(
