@@ -12,22 +12,17 @@ Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from command import Parser, exit_status, output
-from pooled import Point, pool, seeds_of, serve_all
+from command import exit_status, output
+from pooled import Point, run_sweep
 from rich import box
 from rich.table import Table
 
-from fastswitch.engine.environment import environment
 from fastswitch.engine.options import SimulateOptions
-from fastswitch.engine.usage import UsageError, check_writable
 
 __all__ = ["main"]
 
@@ -152,29 +147,8 @@ def run_command(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: in one line.
     """
-    parser = Parser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--conversations", type=int, default=60)
-    parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--only", choices=PLACES, help="one place")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
-    given = parser.parse_args(arguments)
-    for path in (given.json, given.plot):
-        check_writable(path)
-    command = shlex.join(["python", "benchmarks/hysteresis.py", *arguments])
-    base = {"command": command, "conversations": given.conversations}
-    places = list(PLACES) if given.only is None else [given.only]
-    todo = points(base, places, seeds_of(given.seeds))
-    results = pool(todo, serve_all(todo))
-    if any(figures["ttft_p95_s"] is None for figures in results.values()):
-        raise UsageError(f"too few turns for a P95 with --conversations {given.conversations}: give more")
-    rows = rows_of(results)
-    if given.json is not None:
-        facts = {"schema": 1, "command": command, "environment": environment(torch.device("cpu")), "simulated": True}
-        shared = {"conversations": given.conversations, "seeds": given.seeds, "places": PLACES, "rows": rows}
-        given.json.write_text(json.dumps({**facts, **shared}, indent=1) + "\n", encoding="utf-8")
-    if given.plot is not None:
-        plot(rows, f"{command}   (simulated)", given.plot)
+    about = (__doc__ or "").partition("\n")[0]
+    rows = run_sweep("hysteresis", arguments, about, PLACES, points, rows_of, plot)
     print_table(rows)
 
 

@@ -1,4 +1,4 @@
-"""What the sweeps of scheduling share: one simulation's figures, those of several seeds pooled, and how they are run.
+"""What the sweeps of scheduling share: their options, one simulation's figures, and those of several seeds pooled.
 
 A percentile of three seeds' samples together is steadier than the mean of three; it says what a user of any of the
 three runs would see.
@@ -6,22 +6,28 @@ three runs would see.
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from command import Parser
 
+from fastswitch.engine.environment import environment
 from fastswitch.engine.metrics import tail
 from fastswitch.engine.options import SimulateOptions
 from fastswitch.engine.runs import SIMULATED_RUNS
 from fastswitch.engine.simulator.prepare import prepare_simulation
-from fastswitch.engine.usage import UsageError
+from fastswitch.engine.usage import UsageError, check_writable
 
-__all__ = ["Point", "pool", "seeds_of", "serve_all"]
+__all__ = ["Point", "pool", "run_sweep", "seeds_of", "serve_all"]
 
 RUN = "fastswitch"
 MOST_PROCESSES = 2
@@ -39,6 +45,54 @@ class Point:
 
     key: Hashable
     options: SimulateOptions
+
+
+def run_sweep(
+    script: str,
+    arguments: Sequence[str],
+    description: str,
+    places: Mapping[str, Any],
+    points: Callable[[Mapping[str, Any], Sequence[str], Sequence[int]], list[Point]],
+    rows_of: Callable[[dict[Hashable, dict[str, Any]]], list[dict[str, Any]]],
+    plot: Callable[[list[dict[str, Any]], str, Path], None],
+) -> list[dict[str, Any]]:
+    """Simulate what a sweep asks for, and write its files; its rows.
+
+    Args:
+        script: its name, without ``.py``.
+        arguments: of its command line.
+        description: of what it does, a line.
+        places: name |-> what ``--only`` may choose; for the JSON.
+        points: (options of all, places, seeds) |-> everything to simulate.
+        rows_of: key |-> figures of its seeds together, to rows.
+        plot: draws the rows under a title into a file.
+
+    Raises:
+        UsageError: in one line.
+    """
+    parser = Parser(description=description)
+    parser.add_argument("--conversations", type=int, default=60)
+    parser.add_argument("--seeds", default="0,1")
+    parser.add_argument("--only", choices=places, help="one place")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    given = parser.parse_args(arguments)
+    for path in (given.json, given.plot):
+        check_writable(path)
+    command = shlex.join(["python", f"benchmarks/{script}.py", *arguments])
+    base = {"command": command, "conversations": given.conversations}
+    todo = points(base, list(places) if given.only is None else [given.only], seeds_of(given.seeds))
+    results = pool(todo, serve_all(todo))
+    if any(figures["ttft_p95_s"] is None for figures in results.values()):
+        raise UsageError(f"too few turns for a P95 with --conversations {given.conversations}: give more")
+    rows = rows_of(results)
+    if given.json is not None:
+        facts = {"schema": 1, "command": command, "environment": environment(torch.device("cpu")), "simulated": True}
+        shared = {"conversations": given.conversations, "seeds": given.seeds, "places": places, "rows": rows}
+        given.json.write_text(json.dumps({**facts, **shared}, indent=1) + "\n", encoding="utf-8")
+    if given.plot is not None:
+        plot(rows, f"{command}   (simulated)", given.plot)
+    return rows
 
 
 def serve(point: Point) -> dict[str, Any]:
