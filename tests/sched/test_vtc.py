@@ -82,6 +82,14 @@ class TestVTC:
         first.state = swapped(0, 1).state
         assert not vtc.may_preempt(first, second)  # it waits until there is room
 
+    def test_one_that_stayed_on_the_device_pushes_nobody_out_before_its_turn_is_taken_up(self):
+        vtc = VTC()
+        before, back = running(0, 1, client_id="a"), running(1, 1, client_id="b", num_prompt_tokens=10)
+        take_up(vtc, before)
+        vtc.arrived(back)  # a new turn of a conversation that was not pushed out between two
+        assert not vtc.may_preempt(back, before)
+        assert vtc.may_preempt(before, back)
+
     def test_it_is_due_while_anybody_waits(self):
         vtc, request = VTC(), of("a", 0)
         assert not vtc.is_due(7)
@@ -148,6 +156,16 @@ class TestPreemptiveVTC:
         requests = [of("a", 0, prompt=100), of("a", 1), of("b", 2), of("b", 3)]
         # claims: a 0, 116; b 0, 26
         assert order(ranker, requests) == [0, 2, 3, 1]
+
+    def test_and_not_again_once_it_was_charged(self):
+        ranker = self.served()
+        first, second, other = of("a", 0, prompt=100), of("a", 1), of("b", 2)
+        order(ranker, [first, second, other])
+        ranker.admitted(first, 100)
+        first.admitted, first.state = True, self.resident("a", 0).state
+        # claims: a 100, 116, not 216; b 0
+        assert ids(ranker.order([first, second, other])) == [2, 0, 1]
+        assert ranker._claims == {2: 0, 0: 100, 1: 116}
 
     def test_who_had_all_it_wanted_is_lifted_when_it_wants_more(self):
         ranker = self.served(busy=50)

@@ -139,3 +139,28 @@ def test_preemptive_vtc_lets_residency_follow_the_counters():
         ],
     )
     assert policy.counters.values == {"A": 19, "B": 19}
+
+
+def test_preemptive_vtc_ranks_anew_though_nobody_comes_or_goes():
+    policy = PreemptiveVTC(horizon=1)
+    engine = make_engine(policy, device_blocks=1)
+    log = engine.log_decisions()
+    for client in "AB":
+        engine.submit(range(1), 3, client_id=client)
+    iterate(engine, 6)
+    check(
+        log,
+        [
+            step(0, (0, 1), ((0, 0, 1),), new=(0,)),
+            # A 3, B 0: behind by the lead of 2
+            step(1, (1, 0), ((1, 0, 1),), out=(0,), new=(1,)),
+            # A 3, B 3
+            step(2, (0, 1), ((1, 1, 1),)),
+            # A 3, B 5
+            step(3, (0, 1), ((0, 1, 1),), out=(1,), back=(0,)),
+            # A 5, B 5
+            step(4, (0, 1), ((0, 2, 1),)),
+            # A has ended
+            step(5, (1,), ((1, 2, 1),), back=(1,)),
+        ],
+    )
