@@ -23,8 +23,12 @@ from fastswitch.engine.synchronous_swaps import SynchronousSwaps
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager
 from fastswitch.sched import (
     FCFS,
+    MLFQ,
     VTC,
     Accountant,
+    Aging,
+    Hysteresis,
+    LeastBytes,
     PoolView,
     PreemptiveVTC,
     PrefillFirst,
@@ -43,8 +47,14 @@ ROUNDS = 60
 MOST = 3.0  # times what sorted() takes
 
 
-def both(policy: VTC | PreemptiveVTC) -> tuple[Ranker, Accountant]:
+def both(policy: VTC | PreemptiveVTC | MLFQ) -> tuple[Ranker, Accountant]:
     return policy, policy
+
+
+def aged() -> tuple[Ranker, Accountant]:
+    shares = PreemptiveVTC()
+    aging = Aging(shares, shares, max_wait=1000)
+    return aging, aging
 
 
 POLICIES: dict[str, Callable[[], tuple[Ranker, Accountant]]] = {
@@ -52,6 +62,10 @@ POLICIES: dict[str, Callable[[], tuple[Ranker, Accountant]]] = {
     "priority": lambda: (PriorityTrace(None), TokenAccountant()),
     "vtc": lambda: both(VTC()),
     "vtc-preemptive": lambda: both(PreemptiveVTC()),
+    "mlfq": lambda: both(MLFQ(lambda num_tokens: 1e-4 * num_tokens, 0.01)),
+    "vtc-preemptive, aging": aged,
+    "priority, least bytes": lambda: (PriorityTrace(None), TokenAccountant()),
+    "priority, least bytes of a level": lambda: (Hysteresis(PriorityTrace(None), min_levels=1), TokenAccountant()),
 }
 
 
@@ -63,7 +77,8 @@ class Crowd:
         blocks = RESIDENTS * (PROMPT // BLOCK_SIZE + 2)
         self.kv = KVCacheManager(BlockGroupAllocator(blocks), BlockGroupAllocator(8 * blocks), BLOCK_SIZE)
         ranker, accountant = POLICIES[policy]()
-        self.scheduler = Scheduler(ranker, PrefillFirst(RESIDENTS * PROMPT), SwapOut(), accountant)
+        victims = LeastBytes(ranker.may_preempt) if "least bytes" in policy else None
+        self.scheduler = Scheduler(ranker, PrefillFirst(RESIDENTS * PROMPT), SwapOut(), accountant, victims=victims)
         swaps = SynchronousSwaps(move_nothing, clock)
         engine = Engine(FixedTime(clock), self.scheduler, self.kv, swaps, clock=clock)
         for i in range(RESIDENTS + WAITING):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from fastswitch.sched.view import RequestView
 from fastswitch.sched.waits import Waits
@@ -130,7 +131,11 @@ class MLFQ:
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """First queue first. O(n log n)."""
-        return sorted(requests, key=self._key)
+        # three stable passes over numbers: a tuple for each of thousands sets off the garbage collector
+        ranked = sorted(requests, key=attrgetter("request_id"))
+        ranked.sort(key=attrgetter("arrival"))
+        ranked.sort(key=self._queue)
+        return ranked
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether ``challenger`` is in an earlier queue, or came earlier to the same one."""
