@@ -49,6 +49,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     )
     chosen = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
     workload = chosen.workload
+    policy.check_conversations(len(workload))
     layout = kv_layout(model.model, options.block_size, "block_major")
     if workload.max_context > model.max_context:
         raise UsageError(
@@ -58,7 +59,8 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
     device_blocks, host_blocks = _pools(options, layout, workload)
     for order in dict.fromkeys(run.order for run in runs):
         ways = [run.way for run in runs if run.order == order and run.way is not None]
-        budget = min(policy.token_budget, workload.input_tokens)
+        most = policy.token_budget if options.tbt_target is None else MOST_TOKENS  # it is derived later
+        budget = min(most, workload.input_tokens)
         warm_up(model, replace(layout, order=order), ways, max_context=workload.max_context, token_budget=budget)
     speeds, on = measure_speeds(model, layout, workload), model.model.device
     policy = replace(policy, profile=speeds, weights=chosen.weights)

@@ -31,8 +31,8 @@ def run_bench(options: BenchOptions) -> None:
     finally:
         if experiment.results:
             title = options.command if bed.link is None else f"{options.command}   (link emulated)"
-            write_files(experiment, options, title)
             print_tables(experiment, _token_notes(experiment, bed))
+            write_files(experiment, options, title)
     if not equivalent(experiment, bed):
         raise RuntimeError("the runs gave different tokens, and not at a near tie: a request's KV was wrong")
 

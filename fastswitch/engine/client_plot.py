@@ -52,9 +52,10 @@ def plot_clients(
         _differences(axes[1, column], record, weights)
         axes[0, column].set_title(name, fontsize=9, fontweight="bold")
         axes[1, column].set_xlabel("seconds")
-    axes[0, 0].set_ylabel("service, weighted tokens")
-    axes[1, 0].set_ylabel("largest difference")
-    axes[1, 0].legend(fontsize=7, loc="lower right")
+    axes[0, 0].set_ylabel("service by weight, tokens")
+    axes[1, 0].set_ylabel("largest difference, tokens (log)")
+    if axes[1, 0].get_legend_handles_labels()[0]:
+        axes[1, 0].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     axes[0, 0].legend(fontsize=7, title="client", title_fontsize=7, loc="upper left")
     figure.suptitle("\n".join(textwrap.wrap(title, max(2, len(records)) * TITLE_WIDTH)), fontsize=9)
     figure.savefig(path, dpi=120, format="png")
@@ -85,13 +86,15 @@ def _curves(axis: Any, record: ServiceRecord, weights: Mapping[Hashable, float],
 
 
 def _differences(axis: Any, record: ServiceRecord, weights: Mapping[Hashable, float]) -> None:
-    """Of all that any two got so far, and of what two got since both wait, where that is looked for."""
+    """Of all that any two got so far, and of what two got since both wait; not of more clients than are looked at."""
+    if len(record.client_ids) > MOST_CLIENTS:
+        axis.text(0.5, 0.5, f"not looked for above {MOST_CLIENTS} clients", ha="center", transform=axis.transAxes)
+        return
     weight = np.array([weights.get(client_id, 1.0) for client_id in record.client_ids])
     service = record.service() / weight
     style: dict[str, Any] = {"where": "post", "linewidth": 1.2}
     axis.step(record.times_s, np.ptp(np.cumsum(service, axis=0), axis=1), color="0.6", label="of any two", **style)
-    if len(weight) <= MOST_CLIENTS:
-        gaps = service_gaps(service, record.backlogged())
-        axis.step(record.times_s, gaps, color="black", label="of two while both wait", **style)
+    gaps = service_gaps(service, record.backlogged())
+    axis.step(record.times_s, gaps, color="black", label="of two while both wait", **style)
     axis.set_yscale("symlog", linthresh=LINEAR)
     axis.grid(visible=True, alpha=0.25)

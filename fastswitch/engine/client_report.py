@@ -17,10 +17,11 @@ SHOWN = 6  # clients; the JSON has all
 SWITCHES = ("swap_outs", "clean_evictions", "drops")  # each is once that a client lost the device
 
 LEGEND = (
-    "service: tokens of prompts computed + 2 x tokens generated, recomputed ones left out, per unit of weight; in all "
-    "it is what was asked for. gap: the largest difference of service of two clients over any time in which both had "
-    "turns waiting to be admitted; contended: iterations in which two or more had. Jain: 1 if all get the same, 1/n if "
-    "one gets everything; of windows: among those who waited throughout, over thirtieths of the arrivals' time"
+    "service: tokens of prompts computed + 2 x tokens generated, recomputed ones left out; in all it is what was asked "
+    "for. gap: the largest difference of two clients' service, each by its weight, over any time in which both had "
+    "turns waiting off the device; contended: iterations in which two or more had. Jain, of service by weight: 1 if "
+    "all get the same, 1/n if one gets everything; of windows, each a thirtieth of the time in which turns arrive: "
+    "among those who waited throughout. Where little is contended there is little to compare"
 )
 
 
@@ -50,7 +51,7 @@ def _print_evenness(console: Console, runs: Sequence[Mapping[str, Any]]) -> None
         clients = run["clients"]
         windows = clients["jain_backlogged"] or {"mean": None, "min": None, "n": 0}
         jain = [_or_dash(windows[name], ".3f") for name in ("mean", "min")]
-        share = _or_dash(clients["contended"], ".0%")
+        share = _share(clients["contended"])
         rows.append([run["name"], _or_dash(clients["max_gap"], ".0f"), share, *jain, str(windows["n"])])
     heads = ["gap, tokens", "contended", "Jain, mean", "Jain, least", "windows"]
     in_all = _or_dash(runs[0]["clients"]["jain"], ".3f")
@@ -104,3 +105,7 @@ def _lost(client: Mapping[str, Any]) -> str:
 
 def _or_dash(value: float | None, form: str, factor: float = 1) -> str:
     return "-" if value is None else format(value * factor, form)
+
+
+def _share(share: float | None) -> str:
+    return "<1%" if share is not None and 0 < share < 0.005 else _or_dash(share, ".0%")

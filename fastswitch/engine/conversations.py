@@ -179,12 +179,16 @@ class Conversations:
 
     def suspend(self, request: Request) -> None:
         """Hold it off the device."""
+        if not request.suspended and request.turn is not None:
+            self.accountant.suspended(request)
         request.suspended = True
         self._suspended.add(request.request_id)
         self.rank_anew()
 
     def resume(self, request: Request) -> None:
         """Let it have the device again."""
+        if request.suspended and request.turn is not None:
+            self.accountant.resumed(request)
         request.suspended = False
         self._suspended.discard(request.request_id)
         self.rank_anew()
@@ -217,6 +221,8 @@ class Conversations:
             if request.device_blocks:
                 request.run()
         self.accountant.arrived(request)
+        if request.suspended:
+            self.accountant.suspended(request)
         self.rank_anew()
 
     def _check(self, request: Request | None, tokens: Sequence[int], max_new_tokens: int) -> None:

@@ -35,7 +35,14 @@ def read_decisions(path: Path) -> dict[str, Sequence[Decision]]:
     opened: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else open
     schedules: dict[str, list[Decision]] = {}
     with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        lines = enumerate(file, 1)
+        while True:
+            try:
+                number, line = next(lines, (0, ""))
+            except EOFError:
+                raise ValueError(f"{path}: ends in the middle, it was not written to its end") from None
+            if not number:
+                break
             try:
                 schedules.setdefault(json.loads(line)["run"], []).append(Decision.from_json(line))
             except (ValueError, KeyError, TypeError) as error:

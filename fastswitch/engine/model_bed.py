@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from fastswitch.engine.checks import PoisoningAllocator
 from fastswitch.engine.clock import RealClock
@@ -21,6 +24,7 @@ from fastswitch.engine.runs import RunSpec
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.swap import SwapCoordinator
 from fastswitch.engine.switch_costs import MeasuredCosts, RunningCosts
+from fastswitch.engine.ways import CHOSEN
 from fastswitch.engine.workloads import Workload
 from fastswitch.memory.pool import KVPool
 
@@ -79,16 +83,19 @@ class ModelBed:
 
     def switch_costs(self, run: RunSpec) -> MeasuredCosts:
         """In proportion to the swap and the prefill that were measured, and what the emulated link adds to copies."""
-        layout = self.spec.layout
+        layout = replace(self.spec.layout, order=run.order)
         measured = f"{run.order}/{'per_block' if run.way == 'per_block' else 'per_run'}"
         block_s = self.raw_copy_ms[measured] / 1e3 / layout.blocks_for(SWAP_TOKENS)
-        call_s = 0.0
-        if self.link is not None:
-            block_s += layout.block_bytes / (self.link.gbps * 1e9)
-            call_s = self.link.call_us / 1e6
+        way = "per_run" if run.way in (None, CHOSEN) else run.way
+        assert way is not None
 
+        @functools.cache
         def copy_s(num_blocks: int) -> float:
-            return call_s + block_s * num_blocks if num_blocks else 0.0
+            if self.link is None:
+                return block_s * num_blocks
+            one_run = np.array([[0, 0, num_blocks]], np.int64)
+            added_s = self.link.cost_s(way, one_run, layout.pieces_per_block, layout.piece_bytes)
+            return block_s * num_blocks + added_s
 
         return MeasuredCosts(copy_s, copy_s, lambda num_tokens: num_tokens / self.speeds.prefill_tokens_per_s)
 

@@ -5,15 +5,15 @@ A default that depends on the model, the setup or the workload is None here and 
 
 from __future__ import annotations
 
-import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fastswitch.engine.option_limits import LIMITS, check_number, flag
+from fastswitch.engine.option_limits import LIMITS, MOST, check_number, flag
 from fastswitch.engine.policy import PACKERS, Policy
 from fastswitch.engine.priority_file import read_priorities
-from fastswitch.engine.usage import UsageError
+from fastswitch.engine.usage import UsageError, check_distinct
 from fastswitch.sched import NUM_LEVELS
 
 __all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
@@ -61,7 +61,7 @@ class ExperimentOptions:
     think: float | None = None
     time_scale: float | None = None
     policy: str = "priority"
-    priority: str = "random"
+    priority: str | None = None
     frequency: float | None = None
     aging: int | None = None
     horizon: int | None = None
@@ -96,12 +96,15 @@ class ExperimentOptions:
             value = getattr(self, name, None)
             if value is not None and value not in known:
                 raise UsageError(f"{flag(name)} must be one of {', '.join(known)}, got {value!r}")
-        if self.priority not in PATTERNS and not Path(self.priority).exists():
-            raise UsageError(f"--priority must be one of {', '.join(PATTERNS)}, or a file, got {self.priority!r}")
+        if self.priority not in (None, *PATTERNS) and not _is_file(str(self.priority)):
+            raise UsageError(f"--priority must be {', '.join(PATTERNS)}, or a file, no file is {self.priority!r}")
+        for name in ("priority", "frequency"):
+            if getattr(self, name) is not None and self.policy != "priority":
+                raise UsageError(f"{flag(name)} is of --policy priority, got {self.policy!r}")
         if self.frequency is not None and self.frequency > 1:
             raise UsageError(f"--frequency must be at most 1 (an update at each iteration), got {self.frequency:g}")
-        if self.num_clients is not None and self.num_clients < 1:
-            raise UsageError(f"--clients must be a number of at least 1, or a file, got {self.clients}")
+        if self.clients == "" or (self.num_clients is not None and not 1 <= self.num_clients <= MOST):
+            raise UsageError(f"--clients must be a number of at least 1, or a file, got {self.clients!r}")
         if self.tbt_target is not None and self.packer != "chunked":
             raise UsageError(f"--tbt-target cuts prompts: give --packer chunked with it, got {self.packer!r}")
         if self.tbt_target is not None and self.token_budget is not None:
@@ -112,11 +115,7 @@ class ExperimentOptions:
             raise UsageError(f"--min-levels must be below {NUM_LEVELS}, the number of levels, got {self.min_levels}")
         if self.min_levels and self.policy not in ("priority", "mlfq"):
             raise UsageError(f"--min-levels needs levels: --policy {self.policy} has none, take --min-stay")
-        for one, other in itertools.combinations(SUFFIXES, 2):
-            path = getattr(self, one)
-            same = getattr(self, other)
-            if path is not None and same is not None and path.resolve() == same.resolve():
-                raise UsageError(f"{flag(one)} and {flag(other)} must be two files, got {path} twice")
+        check_distinct({name: getattr(self, name) for name in SUFFIXES}, self.inputs)
         for name, suffixes in SUFFIXES.items():
             path = getattr(self, name)
             if path is not None and suffixes and not path.name.lower().endswith(suffixes):
@@ -128,6 +127,12 @@ class ExperimentOptions:
         return tuple(getattr(self, name) for name in SUFFIXES)
 
     @property
+    def inputs(self) -> dict[str, Path]:
+        """Option |-> the file that is read for it."""
+        named = {name: getattr(self, name, None) for name in ("workload", "priority", "clients", "calibration")}
+        return {name: Path(value) for name, value in named.items() if value is not None and _is_file(str(value))}
+
+    @property
     def records_timelines(self) -> bool:
         """Whether what happens when is to be kept."""
         return self.trace_out is not None or self.timeline is not None
@@ -135,10 +140,9 @@ class ExperimentOptions:
     @property
     def num_clients(self) -> int | None:
         """Clients to deal the conversations to; None where a file was given, or nothing."""
-        try:
-            return None if self.clients is None else int(self.clients)
-        except ValueError:
-            return None
+        written = self.clients or ""
+        digits = written.removeprefix("-")
+        return int(written) if digits.isascii() and digits.isdigit() else None
 
     @property
     def clients_file(self) -> Path | None:
@@ -153,7 +157,7 @@ class ExperimentOptions:
         """
         return Policy(
             policy=self.policy,
-            priority=self.priority,
+            priority=self.priority or PATTERNS[0],
             frequency=frequency if self.frequency is None else self.frequency,
             packer=self.packer,
             token_budget=self.token_budget or DEFAULT_BUDGETS[self.packer],
@@ -161,7 +165,7 @@ class ExperimentOptions:
             seed=self.seed,
             aging=self.aging,
             horizon=self.horizon,
-            recorded=None if self.priority in PATTERNS else read_priorities(Path(self.priority)),
+            recorded=None if self.priority in (None, *PATTERNS) else read_priorities(Path(self.priority)),
             victims=self.victims,
             min_levels=self.min_levels,
             min_stay=self.min_stay,
@@ -213,3 +217,7 @@ class SimulateOptions(ExperimentOptions):
             raise UsageError(f"--calibration brings the link's costs: leave out {' and '.join(given)}")
         if self.link_gbps is not None and self.link_share is not None:
             raise UsageError("--link-gbps is what the link achieves: leave out --link-share")
+
+
+def _is_file(name: str) -> bool:
+    return os.path.isfile(name)  # noqa: PTH113 - a Path raises for a name that is too long

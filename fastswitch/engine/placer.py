@@ -141,7 +141,8 @@ class Placer:
     def _push_out(self, request: Request, way: EvictionWay) -> None:
         self._switcher.evict(request, way)
         if self.log is not None:
-            dropped = request.state is RequestState.WAITING  # be it that it was to be swapped out
+            # be it that it was to be swapped out; one that idles and was not dropped is swapped
+            dropped = request.state in (RequestState.WAITING, RequestState.IDLE)
             self.log.evicted(request.request_id, EvictionWay.RECOMPUTE if dropped else way)
 
     def _grow_one(self, request: Request) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from fastswitch.engine.tbt_target import DerivedBudget
+from fastswitch.engine.usage import UsageError
 from fastswitch.sched import (
     FCFS,
     HORIZON,
@@ -29,6 +30,7 @@ from fastswitch.sched import (
     RandomPriorities,
     Ranker,
     Recompute,
+    RecordedPriorities,
     Scheduler,
     ServiceCounters,
     SwapOut,
@@ -36,7 +38,7 @@ from fastswitch.sched import (
     TokenAccountant,
 )
 
-__all__ = ["PACKERS", "Policy", "Profile"]
+__all__ = ["FAIR", "PACKERS", "Policy", "Profile"]
 
 
 class Profile(Protocol):
@@ -88,7 +90,7 @@ class Policy:
     evictor: str
     seed: int
     aging: int | None = None
-    recorded: Priorities | None = None
+    recorded: RecordedPriorities | None = None
     profile: Profile | None = None
     horizon: int | None = None
     weights: Mapping[Hashable, float] = field(default_factory=dict)
@@ -115,6 +117,18 @@ class Policy:
         victims = LeastBytes(ranker.may_preempt) if self.victims == "least-bytes" else LowestRank()
         packer = PACKERS[self.packer](self.token_budget)
         return Scheduler(ranker, packer, evictor, accountant, victims=victims)
+
+    def check_conversations(self, number: int) -> None:
+        """Refuse levels of conversations that are not there.
+
+        Raises:
+            UsageError: in one line.
+        """
+        if self.recorded is not None and self.recorded.num_conversations > number:
+            raise UsageError(
+                f"--priority {self.priority} names conversation {self.recorded.num_conversations - 1}, there are "
+                f"{number}, counted from 0: take it out"
+            )
 
     def within(self, token_budget: int, budget_from: DerivedBudget) -> Policy:
         """The policy with a budget that was derived."""

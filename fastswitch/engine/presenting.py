@@ -6,8 +6,12 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastswitch.engine.chrome_trace import write_trace
 from fastswitch.engine.client_plot import plot_clients
@@ -17,6 +21,7 @@ from fastswitch.engine.options import ExperimentOptions
 from fastswitch.engine.plots import plot_tails
 from fastswitch.engine.report import LATENCIES, print_report
 from fastswitch.engine.timeline_plot import plot_timelines
+from fastswitch.engine.usage import writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,26 +49,34 @@ def progress_bars(runs: Sequence[str], console: Console) -> Iterator[Progress | 
 
 
 def write_files(experiment: Experiment, options: ExperimentOptions, title: str) -> None:
-    """Write JSON, trace, schedules and pictures of the runs finished so far, each if it is asked for."""
-    if options.json is not None:
-        options.json.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8")
-    if options.trace_out is not None:
-        write_trace(
-            experiment.timelines, options.trace_out, {"command": options.command, "from": experiment.bed.head()}
-        )
-    if options.decisions is not None:
-        write_decisions(experiment.schedules, options.decisions)
-    if options.plot is not None:
-        labels = dict(LATENCIES)
-        samples = {
-            run: {labels[metric]: seconds for metric, seconds in of_run.items()}
-            for run, of_run in experiment.samples.items()
-        }
-        plot_tails(samples, title, options.plot)
-    if options.timeline is not None:
-        plot_timelines(experiment.timelines, title, options.timeline)
-    if options.clients_plot is not None:
-        plot_clients(experiment.services, experiment.bed.spec.policy.weights, title, options.clients_plot)
+    """Write JSON, trace, schedules and pictures of the runs finished so far, each if it is asked for.
+
+    Raises:
+        UsageError: if one cannot be written after all; those behind it are not.
+    """
+    facts = {"command": options.command, "from": experiment.bed.head()}
+    weights = experiment.bed.spec.policy.weights
+    writers: dict[str, Callable[[Path], object]] = {
+        "json": lambda path: path.write_text(json.dumps(experiment.as_json(), indent=1) + "\n", encoding="utf-8"),
+        "trace_out": lambda path: write_trace(experiment.timelines, path, facts),
+        "decisions": lambda path: write_decisions(experiment.schedules, path),
+        "plot": lambda path: plot_tails(_labelled(experiment), title, path),
+        "timeline": lambda path: plot_timelines(experiment.timelines, title, path),
+        "clients_plot": lambda path: plot_clients(experiment.services, weights, title, path),
+    }
+    for name, write in writers.items():
+        path = getattr(options, name)
+        if path is not None:
+            with writing(path):
+                write(path)
+
+
+def _labelled(experiment: Experiment) -> dict[str, dict[str, NDArray[np.float64]]]:
+    labels = dict(LATENCIES)
+    return {
+        run: {labels[metric]: seconds for metric, seconds in of_run.items()}
+        for run, of_run in experiment.samples.items()
+    }
 
 
 def print_tables(experiment: Experiment, notes: Sequence[str]) -> None:

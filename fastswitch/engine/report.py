@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastswitch.engine.client_report import print_clients
 from fastswitch.engine.metrics import PERCENTILES
+from fastswitch.engine.policy import Policy
 from fastswitch.engine.switch_counts import OFTEN
 from fastswitch.engine.tables import print_table
 
@@ -52,8 +53,20 @@ def _head(experiment: Experiment) -> str:
         f"{experiment.bed.head()} | "
         f"{workload.name}: {len(workload)} conversations, {workload.num_turns} turns, {workload.input_tokens} new and "
         f"{workload.output_tokens} generated tokens{load} | "
-        f"device {spec.device_blocks}, host {spec.host_blocks} blocks of {spec.layout.block_size}"
+        f"device {spec.device_blocks}, host {spec.host_blocks} blocks of {spec.layout.block_size} | "
+        f"{_policy(spec.policy)}"
     )
+
+
+def _policy(policy: Policy) -> str:
+    """What was decided by, but for what stands at its default."""
+    said = policy.as_json()
+    names = [f"{said['policy']}, {said['packer']} {said['token_budget']}, {said['evictor']}"]
+    if "priority" in said:
+        names.append(f"levels {said['priority']} at {said['frequency']:g}")
+    names += [f"{name.replace('_', ' ')} {said[name]}" for name in ("aging", "horizon") if name in said]
+    names += [f"{name.replace('_', ' ')} {said[name]}" for name in ("min_levels", "min_stay") if said[name]]
+    return ", ".join(names + ([] if said["victims"] == "lowest-rank" else [f"victims {said['victims']}"]))
 
 
 def _print_latency(console: Console, runs: Sequence[Mapping[str, Any]], metric: str, title: str) -> None:

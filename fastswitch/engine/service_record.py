@@ -3,9 +3,9 @@
 Source: VTC (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024). The service of a client is its
 prompt tokens that were computed plus `OUTPUT_WEIGHT` times its tokens that were generated; a token that is computed
 again after its KV was lost is not among them. A client is backlogged while it has a request in the queue.
-Ours: a step is the unit of time. A turn is in the queue from its arrival until it holds device memory for the first
-time; one that was pushed out later is not. A client is backlogged in an iteration if a turn of its is in the queue
-while the iteration runs. Two clients' service is compared per unit of weight.
+Ours: a step is the unit of time. A client is backlogged in an iteration if a turn of its is off the device while the
+iteration runs, and not held off by its user: one that was pushed out waits like one that has not come in yet, which in
+VTC's engine is the only way to wait. Two clients' service is compared per unit of weight.
 """
 
 from __future__ import annotations

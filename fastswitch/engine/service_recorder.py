@@ -7,19 +7,18 @@ iteration, and a row a client and iteration.
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Hashable
 
 import numpy as np
 
 from fastswitch.engine.clock import Clock
 from fastswitch.engine.service_record import ServiceRecord
-from fastswitch.sched import Accountant, RequestView
+from fastswitch.sched import Accountant, RequestState, RequestView
 
 __all__ = ["ServiceRecorder"]
 
 
-class ServiceRecorder:
+class ServiceRecorder(Accountant):
     """An accountant that keeps the record of another's charges.
 
     Args:
@@ -32,27 +31,38 @@ class ServiceRecorder:
         self._clock = clock
         self._start_s = clock.now()
         self._position: dict[Hashable, int] = {}  # client_id |-> position in the record
-        self._in_queue: Counter[int] = Counter()  # position |-> turns
+        self._open: dict[int, dict[int, RequestView]] = {}  # position |-> {request_id |-> request with a turn}
+        self._held_off: set[int] = set()  # request_ids of turns that are suspended
         self._backlogged: set[int] = set()  # positions, as written down last
-        self._moved: set[int] = set()  # positions whose queue has changed since then
         self._given: dict[int, list[int]] = {}  # position |-> prompt tokens, generated tokens of this iteration
         self._times_s, self._rows, self._queue = array("d"), array("q"), array("q")
 
     def arrived(self, request: RequestView) -> None:
-        """A turn is in the queue."""
-        self._move(request, 1)
+        """A turn wants to be served."""
+        position = self._position.setdefault(request.client_id, len(self._position))
+        self._open.setdefault(position, {})[request.request_id] = request
         self._accountant.arrived(request)
 
     def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
-        """It is no longer."""
-        self._move(request, -1)
+        """Passed on."""
         self._accountant.admitted(request, num_prompt_tokens)
 
     def ended(self, request: RequestView) -> None:
-        """Nor is one that was cancelled there."""
-        if not request.admitted:
-            self._move(request, -1)
+        """It wants nothing any more."""
+        position = self._position[request.client_id]
+        del self._open[position][request.request_id]
+        self._held_off.discard(request.request_id)
         self._accountant.ended(request)
+
+    def suspended(self, request: RequestView) -> None:
+        """One that its user holds off does not wait."""
+        self._held_off.add(request.request_id)
+        self._accountant.suspended(request)
+
+    def resumed(self, request: RequestView) -> None:
+        """It does again."""
+        self._held_off.discard(request.request_id)
+        self._accountant.resumed(request)
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """An iteration that ran gave it these tokens."""
@@ -83,16 +93,13 @@ class ServiceRecorder:
         times_s = np.array(self._times_s, np.float64)
         return ServiceRecord(tuple(self._position), times_s, given.reshape(-1, 4), queue.reshape(-1, 3))
 
-    def _move(self, request: RequestView, number: int) -> None:
-        position = self._position.setdefault(request.client_id, len(self._position))
-        self._in_queue[position] += number
-        self._moved.add(position)
-
     def _note_queue(self) -> None:
         """Who is backlogged while this iteration runs: turns that come at its end are not charged for it."""
-        for position in sorted(self._moved):
-            waits = self._in_queue[position] > 0
+        for position, requests in self._open.items():
+            waits = any(self._waits(request) for request in reversed(requests.values()))  # the latest most probably
             if waits is not (position in self._backlogged):
                 self._queue.extend((len(self._times_s), position, waits))
                 self._backlogged ^= {position}
-        self._moved.clear()
+
+    def _waits(self, request: RequestView) -> bool:
+        return request.state is not RequestState.RUNNING and request.request_id not in self._held_off

@@ -44,12 +44,15 @@ MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter 
 Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
 TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
 PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs, priority, vtc, vtc-preemptive or mlfq")]
-Priority = Annotated[str, typer.Option("--priority", help="random, markov, or a file of levels")]
+Priority = Annotated[
+    str | None,
+    typer.Option("--priority", help="levels: random, markov, or a file of update,conversation,level"),
+]
 Aging = Annotated[
     int | None, typer.Option("--aging", help="iterations without service until a turn comes before everybody; never")
 ]
 Horizon = Annotated[
-    int | None, typer.Option("--horizon", help="of vtc-preemptive: tokens by which clients may drift apart; 16")
+    int | None, typer.Option("--horizon", help="tokens by which clients may drift apart, of vtc-preemptive; 16")
 ]
 Packer = Annotated[str, typer.Option("--packer", help="prefill-first or chunked")]
 Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out, recompute or cheapest")]
@@ -80,6 +83,7 @@ Decisions = Annotated[
 ]
 TimelineOption = Annotated[Path | None, typer.Option("--timeline", help="write a PNG of the busiest moment here")]
 Clients = Annotated[
-    str | None, typer.Option("--clients", help="number of clients, a workload with clients, or a table of weights")
+    str | None,
+    typer.Option("--clients", help="how many, a workload that records them, or a table client_id,weight"),
 ]
 ClientsPlot = Annotated[Path | None, typer.Option("--clients-plot", help="write a PNG of each client's service here")]

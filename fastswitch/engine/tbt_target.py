@@ -109,7 +109,7 @@ def derive_budget(
     if (shortest_ms := longest_s(least) * 1e3) > target_ms:
         raise UsageError(
             f"--tbt-target {target_ms:g} is too short: {batches.num_decodes} decodes, as many as the pool holds, and a "
-            f"token of a prompt take {shortest_ms:.1f} ms ({timed_by}): give more, or lower --device-tokens"
+            f"token of a prompt take {shortest_ms:.4g} ms ({timed_by}): give more, or lower --device-tokens"
         )
     budget = token_budget_for(target_s, longest_s, least=least, most=max(least, most))
     return budget, DerivedBudget(target_s, batches, timed_by, tried[budget], tuple(sorted(tried.items())))

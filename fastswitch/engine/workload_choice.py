@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastswitch.engine.options import ExperimentOptions
+from fastswitch.engine.policy import FAIR
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import (
     Workload,
@@ -63,6 +64,10 @@ def choose_workload(
     workload = _dealt(workload, options, weights)
     if options.clients_plot is not None and not workload.records_clients:
         raise UsageError("--clients-plot needs clients: give --clients N, or a workload that records them")
+    if options.policy in FAIR and not workload.records_clients:
+        raise UsageError(
+            f"--policy {options.policy} shares between clients: give --clients N, or a workload that records them"
+        )
     return ChosenWorkload(workload, dict((weights or {}).items()))
 
 

@@ -24,7 +24,7 @@ from fastswitch.sched.waits import Waits
 __all__ = ["Aging"]
 
 
-class Aging:
+class Aging(Ranker, Accountant):
     """A ranker that keeps another one from starving anybody; the accountant, too, since it must know who is served.
 
     A turn that its user suspended has aged when it comes back, if it was away for so long.
@@ -49,6 +49,7 @@ class Aging:
         self._contending: dict[int, int] = {}  # those of them that were ranked last: not who is suspended
         self._was_served = False  # somebody who had aged, and has not any more
         self._known: set[int] = set()  # request_ids that the ranker was asked about
+        self._place: dict[int, int] = {}  # request_id |-> its place in the order that the ranker made last
 
     # as accountant
 
@@ -65,6 +66,7 @@ class Aging:
         """It waits no longer."""
         self._waits.end(request.request_id)
         self._forget(request.request_id)
+        self._known.discard(request.request_id)
         self.accountant.ended(request)
 
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
@@ -74,15 +76,24 @@ class Aging:
             self._was_served |= self._forget(request.request_id)
         self.accountant.charge(request, num_prefill_tokens, num_decode_tokens)
 
+    def suspended(self, request: RequestView) -> None:
+        """Nothing of its own."""
+        self.accountant.suspended(request)
+
+    def resumed(self, request: RequestView) -> None:
+        """Nothing of its own."""
+        self.accountant.resumed(request)
+
     # as ranker
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """The aged by their wait, then everybody else as the ranker says. O(n) beside the ranker's."""
         self._contending = {r.request_id: self._aged[r.request_id] for r in requests if r.request_id in self._aged}
+        ranked = self.ranker.order(requests)  # of all of them: it may go by who waits
+        self._place = {request.request_id: place for place, request in enumerate(ranked)}
         if not self._contending:
-            return self.ranker.order(requests)
-        others = [request for request in requests if request.request_id not in self._contending]
-        return [*_by_wait(requests, self._contending), *self.ranker.order(others)]
+            return ranked
+        return [*_by_wait(requests, self._contending), *_without(ranked, self._contending)]
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether ``challenger`` has aged, and ``holder`` has not or waits shorter; while nobody has, as ranked."""
@@ -124,8 +135,10 @@ class Aging:
         if known is None and not ageing:
             return None
         aged = self._aged | ageing
-        ranked = self.ranker.order(requests) if known is None else known
-        return [*_by_wait(requests, aged), *[request for request in ranked if request.request_id not in aged]]
+        # not asked for its order: that might change what it goes by
+        last = len(self._place)
+        ranked = sorted(requests, key=lambda r: self._place.get(r.request_id, last)) if known is None else known
+        return [*_by_wait(requests, aged), *_without(ranked, aged)]
 
     def _forget(self, request_id: int) -> bool:
         """It has not aged, or not any more; whether it had."""
@@ -137,6 +150,10 @@ def _by_wait(requests: Sequence[RequestView], aged: Mapping[int, int]) -> list[R
     """The aged among these, longest wait first."""
     found = [request for request in requests if request.request_id in aged]
     return sorted(found, key=lambda request: _wait_key(request, aged[request.request_id]))
+
+
+def _without(requests: Sequence[RequestView], some: Mapping[int, int]) -> list[RequestView]:
+    return [request for request in requests if request.request_id not in some]
 
 
 def _wait_key(request: RequestView, since: int) -> tuple[int, float, int]:

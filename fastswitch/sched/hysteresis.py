@@ -22,7 +22,7 @@ from fastswitch.sched.view import RequestView
 __all__ = ["Hysteresis"]
 
 
-class Hysteresis:
+class Hysteresis(Ranker):
     """A ranker that lets nobody be pushed out for a small advantage.
 
     Args:

@@ -10,8 +10,9 @@ Ours:  the job is a turn: each turn of a conversation joins anew. Time is the pr
        that was not served for 1,000 executed iterations. What it used beyond a quantum is not counted in the next.
 
 The queue is the request's level. `Engine.set_priority` so moves a turn to that queue (a level beyond the last: to the
-last), where it has a whole quantum to use. It keeps it until the rules move it on. A level that is given with a turn
-counts instead of where the turn would join, if it is not the level that its conversation had anyway.
+last), where it has a whole quantum to use. It keeps it until the rules move it on. A level that is submitted with a
+turn is the conversation's at once, so it moves the turn that is being served, if there is one; else the new turn joins
+there, if it is not the level that the conversation had anyway.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from fastswitch.sched.roles import Accountant, Ranker
 from fastswitch.sched.view import RequestView
 from fastswitch.sched.waits import Waits
 
@@ -42,7 +44,7 @@ class _Job:
     is_spent: bool = False  # has used it up, and is to be demoted
 
 
-class MLFQ:
+class MLFQ(Ranker, Accountant):
     """Ranks by queue, then by the arrival of the turn, then by request id; ranker and accountant in one.
 
     >>> mlfq = MLFQ(prefill_s=lambda num_tokens: 0.01 * num_tokens, decode_s=0.03, num_queues=4)
@@ -105,9 +107,6 @@ class MLFQ:
         self._jobs[request.request_id] = _Job(request.priority, request.num_prompt_tokens)
         self._moving.add(request.request_id)
         self._waits.begin(request)
-
-    def admitted(self, request: RequestView, num_prompt_tokens: int) -> None:
-        """Nothing: memory is no service."""
 
     def ended(self, request: RequestView) -> None:
         """The turn leaves its queue."""

@@ -31,7 +31,7 @@ class PreemptiveVTC(Ranker, Accountant):
         horizon: tokens of an answer, at least 1. The order is made anew once in so many iterations. The fewer, the
             closer the counters stay together, and the more is switched.
         lead: weighted tokens, at least 0: nobody is pushed out for one whose claim is less by fewer. By default those
-            of a horizon.
+            that a horizon costs the client which wants the room.
 
     Raises:
         ValueError: if ``horizon`` or ``lead`` is less.
@@ -46,7 +46,7 @@ class PreemptiveVTC(Ranker, Accountant):
         if lead is not None and lead < 0:
             raise ValueError(f"lead must be at least 0 weighted tokens, got {lead}")
         self.horizon = horizon
-        self.lead = self.counters.output_weight * horizon if lead is None else lead
+        self.lead = lead
         self._claims: dict[int, float] = {}  # request_id |-> its client's counter when it comes up
         self._costs: dict[int, float] = {}  # request_id |-> what it adds to its client's counter once it has come up
         self._ranked_at = 0  # executed iterations
@@ -59,7 +59,7 @@ class PreemptiveVTC(Ranker, Accountant):
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether the challenger's claim is less by the lead; so that one which runs can grow, by anything."""
-        lead = 0.0 if challenger.state is RequestState.RUNNING else self.lead
+        lead = 0.0 if challenger.state is RequestState.RUNNING else self._lead_of(challenger)
         return self._claims[challenger.request_id] + lead <= self._claims[holder.request_id]
 
     def new_levels(self, requests: Sequence[RequestView], executed_iterations: int) -> Mapping[int, int]:  # noqa: ARG002
@@ -89,6 +89,10 @@ class PreemptiveVTC(Ranker, Accountant):
     def ended(self, request: RequestView) -> None:
         """It has nothing to come."""
         del self._costs[request.request_id]
+
+    def _lead_of(self, challenger: RequestView) -> float:
+        each = self.counters.output_cost(challenger.client_id)
+        return self.horizon * each if self.lead is None else self.lead
 
     def _lift(self, requests: Sequence[RequestView]) -> None:
         """Lift the clients that did not want for room when the order was made last, and do now."""

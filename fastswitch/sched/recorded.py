@@ -40,6 +40,11 @@ class RecordedPriorities:
             for conversation, entries in levels.items()
         }
 
+    @property
+    def num_conversations(self) -> int:
+        """One more than the last conversation that the record names; 0 if it names none."""
+        return max(self._stays, default=-1) + 1
+
     def level(self, conversation_index: int, update_index: int) -> int:
         """What the record says last up to that update. O(log entries)."""
         updates, levels = self._stays.get(conversation_index, ((), ()))

@@ -119,6 +119,14 @@ class Accountant(Protocol):
         """Its turn holds device memory for the first time; it brought so many new tokens. Once a turn."""
         return
 
+    def suspended(self, request: RequestView) -> None:
+        """Its user holds its turn off the device: it does not wait, until it is resumed. It may end meanwhile."""
+        return
+
+    def resumed(self, request: RequestView) -> None:
+        """Its turn may be served again."""
+        return
+
     def ended(self, request: RequestView) -> None:
         """Its turn is over, finished or cancelled; one that was cancelled need not have been admitted."""
         return

@@ -41,7 +41,7 @@ class ServiceCounters:
         self.input_weight = input_weight
         self.output_weight = output_weight
         self.weights = dict(weights or {})
-        for name, weight in {"input": input_weight, "output": output_weight, **self.weights}.items():
+        for name, weight in [("input", input_weight), ("output", output_weight), *self.weights.items()]:
             if not weight > 0:
                 raise ValueError(f"weights must be positive, got {weight} for {name}")
         self._values: dict[Hashable, float] = {}

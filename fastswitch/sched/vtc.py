@@ -32,7 +32,8 @@ class VTC(Ranker, Accountant):
         self.counters = counters or ServiceCounters()
         self._taken_up: dict[int, int] = {}  # request_id |-> which its turn was, counted over all turns
         self._num_taken_up = 0
-        self._costs: dict[int, float] = {}  # request_id |-> what its prompt will cost, of those in the queue
+        self._costs: dict[int, float] = {}  # request_id |-> what its prompt will cost, of those not taken up
+        self._held_off: set[int] = set()  # request_ids of those that are suspended, and so not in the queue
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """Those that were taken up, in that order, then those that wait as they would be taken up. O(n log n)."""
@@ -72,6 +73,20 @@ class VTC(Ranker, Accountant):
 
     def ended(self, request: RequestView) -> None:
         """One that was cancelled in the queue leaves it."""
-        if self._costs.pop(request.request_id, None) is not None:
+        waited = self._costs.pop(request.request_id, None) is not None
+        if waited and request.request_id not in self._held_off:
             self.counters.leave(request.client_id)
+        self._held_off.discard(request.request_id)
         self._taken_up.pop(request.request_id, None)
+
+    def suspended(self, request: RequestView) -> None:
+        """It leaves the queue, if it was there."""
+        if request.request_id in self._costs:
+            self._held_off.add(request.request_id)
+            self.counters.leave(request.client_id)
+
+    def resumed(self, request: RequestView) -> None:
+        """It joins it again, as one that comes: a pause saves up no claim."""
+        if request.request_id in self._held_off:
+            self._held_off.remove(request.request_id)
+            self.counters.enter(request.client_id)

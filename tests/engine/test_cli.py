@@ -132,7 +132,7 @@ MISTAKES = {
     "unknown run": (["bench", "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(RUNS)),
     "no run": (["bench", "--runs", ","], "unknown run ',': known are " + ", ".join(RUNS)),
     "unknown policy": (["bench", "--policy", "lottery"], POLICY_UNKNOWN),
-    "unknown priority": (["bench", "--priority", "x"], "--priority must be one of random, markov, or a file, got 'x'"),
+    "unknown priority": (["bench", "--priority", "x"], "--priority must be random, markov, or a file, no file is 'x'"),
     "unknown packer": (["bench", "--packer", "x"], "--packer must be one of prefill-first, chunked, got 'x'"),
     "target without pieces": (
         ["bench", "--tbt-target", "50"],
@@ -162,6 +162,22 @@ MISTAKES = {
     "horizon without shares": (
         ["bench", "--policy", "vtc", "--horizon", "4"],
         "--horizon is of --policy vtc-preemptive, got 'vtc'",
+    ),
+    "levels of another policy": (
+        ["bench", "--policy", "mlfq", "--priority", "markov"],
+        "--priority is of --policy priority, got 'mlfq'",
+    ),
+    "updates of another policy": (
+        ["bench", "--policy", "fcfs", "--frequency", "0.1"],
+        "--frequency is of --policy priority, got 'fcfs'",
+    ),
+    "shares of nobody": (
+        ["bench", "--policy", "vtc"],
+        "--policy vtc shares between clients: give --clients N, or a workload that records them",
+    ),
+    "a long name": (
+        ["bench", "--priority", "a" * 300],
+        "--priority must be random, markov, or a file, no file is 'aaaa",
     ),
     "too many levels": (
         ["bench", "--min-levels", "4"],

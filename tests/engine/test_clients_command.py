@@ -154,8 +154,10 @@ def test_the_tables_fit_80_columns(run, tmp_path):
 
 
 MISTAKES = {
-    "no clients": (["--clients", "0"], "--clients must be a number of at least 1, or a file, got 0"),
-    "fewer": (["--clients", "-2"], "--clients must be a number of at least 1, or a file, got -2"),
+    "no clients": (["--clients", "0"], "--clients must be a number of at least 1, or a file, got '0'"),
+    "fewer": (["--clients", "-2"], "--clients must be a number of at least 1, or a file, got '-2'"),
+    "an empty name": (["--clients", ""], "--clients must be a number of at least 1, or a file, got ''"),
+    "far too many": (["--clients", "9" * 22], f"--clients must be a number of at least 1, or a file, got '{'9' * 22}'"),
     "more clients than conversations": (
         ["--conversations", "5", "--clients", "6"],
         ("clients must be 1 to 5, a conversation each at least, got 6; ask for fewer clients or more conversations"),

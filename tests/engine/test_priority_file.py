@@ -102,3 +102,14 @@ def test_a_mistake_in_it_ends_the_command_with_one_line(run, tmp_path):
         status, out, err = run(*command, "--priority", path)
         assert (status, out) == (2, "")
         assert err == f"fastswitch: {path}:2: level must be an integer of 0 to 3, got '9'\n"
+
+
+def test_levels_of_conversations_that_are_not_there_are_refused(run, tmp_path):
+    path = tmp_path / "levels.csv"
+    path.write_text(HEAD + "0,6,1\n")
+    command = ["simulate", "--setup", "llama8b-a10", *COMMON, "1200", "--rate", "1000", "--priority", path]
+    assert run(*command) == (
+        2,
+        "",
+        f"fastswitch: --priority {path} names conversation 6, there are 6, counted from 0: take it out\n",
+    )

@@ -6,8 +6,18 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from fastswitch.sched import FCFS, MLFQ, Aging, PriorityTrace, RandomPriorities, TokenAccountant
+from fastswitch.sched import (
+    FCFS,
+    MLFQ,
+    Aging,
+    PreemptiveVTC,
+    PriorityTrace,
+    RandomPriorities,
+    RequestState,
+    TokenAccountant,
+)
 from tests.sched.driver import Driver
+from tests.sched.fakes import running, waiting
 
 TOKEN = (0, 1)
 
@@ -235,3 +245,56 @@ def test_whoever_is_served(iterations, max_wait):
         driver.step(*[(i, *TOKEN) for i in served])
         waits = {i: 0 if i in served else wait + 1 for i, wait in waits.items()}
         aged_order = [i for i in aged_order if i not in served]
+
+
+def shares_with_two_that_wait(max_wait):
+    """Client b has two turns that wait while a's is served."""
+    shares = PreemptiveVTC(horizon=4)
+    aging = Aging(shares, shares, max_wait)
+    served = running(0, 1, client_id="a", num_prompt_tokens=1)
+    waits = [waiting(i, 1, client_id="b", num_prompt_tokens=1) for i in (1, 2)]
+    requests = [served, *waits]
+    for request in requests:
+        aging.arrived(request)
+    aging.admitted(served, 1)
+    served.admitted = True
+    for iteration in range(40):
+        if aging.is_due(iteration):
+            aging.new_levels(requests, iteration)
+            aging.order(requests)
+        aging.charge(served, 0, 1)
+    return aging, shares, requests
+
+
+@pytest.mark.parametrize("max_wait", [10, 1000])
+def test_who_has_aged_still_wants_for_room_as_the_ranker_sees_it(max_wait):
+    aging, shares, (served, first, second) = shares_with_two_that_wait(max_wait)
+    first.state, first.admitted = served.state, True
+    aging.admitted(first, 1)
+    aging.charge(first, 1, 1)
+    first.state = RequestState.SWAPPED
+    aging.is_due(41)
+    aging.new_levels([served, first, second], 41)
+    aging.order([served, first, second])
+    assert shares.counters.value("b") == 1 + 2, "b has waited all the time: it is lifted to nobody"
+
+
+def test_a_forecast_changes_nothing_of_what_the_ranker_goes_by():
+    aging, shares, requests = shares_with_two_that_wait(10)
+    aging.order(requests)
+    before = dict(shares.counters.values), [aging.may_preempt(a, b) for a in requests for b in requests]
+    shares.counters.charge_output("a", 500)
+    for ahead in (41, 45, 400):
+        aging.forecast(requests[1:], ahead)
+    shares.counters.charge_output("a", -500)
+    assert before == (dict(shares.counters.values), [aging.may_preempt(a, b) for a in requests for b in requests])
+
+
+def test_whom_the_ranker_was_asked_about_is_forgotten_when_it_ends():
+    aging = Aging(FCFS(), TokenAccountant(), 1000)
+    for i in range(50):
+        request = waiting(i, 1)
+        aging.arrived(request)
+        aging.new_levels([request], i)
+        aging.ended(request)
+    assert not aging._known

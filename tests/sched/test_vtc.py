@@ -111,6 +111,21 @@ class TestVTC:
         vtc.ended(request)
         assert vtc.is_due(0)
 
+    def test_one_that_its_user_holds_off_is_not_in_the_queue(self):
+        vtc = VTC()
+        held, busy = of("held", 0), of("busy", 1)
+        vtc.arrived(held)
+        vtc.arrived(busy)
+        vtc.suspended(held)
+        vtc.charge(busy, 0, 50)
+        vtc.arrived(of("new", 2))
+        assert vtc.counters.value("new") == 100, "lifted to the one that waits, not to the one that does not"
+        vtc.resumed(held)
+        assert vtc.counters.value("held") == 100, "a pause saves up no claim"
+        vtc.suspended(held)
+        vtc.ended(held)
+        assert set(vtc.counters.present) == {"busy", "new"}
+
     def test_recomputed_tokens_are_nobodys_service(self):
         vtc = VTC()
         request = of("a", 0, prompt=10)
@@ -142,6 +157,18 @@ class TestPreemptiveVTC:
         order(ranker, [holder, challenger])
         assert not ranker.may_preempt(challenger, holder)
         challenger.state = holder.state  # but so that one that runs can grow
+        assert ranker.may_preempt(challenger, holder)
+
+    @pytest.mark.parametrize("weight", [1.0, 0.01, 1000.0])
+    def test_the_lead_is_a_horizon_whatever_the_scale_of_the_weights(self, weight):
+        ranker = PreemptiveVTC(ServiceCounters(weights={"ahead": weight, "behind": weight}), horizon=8)
+        holder, challenger = self.resident("ahead", 0), swapped(1, 1, client_id="behind", admitted=True)
+        order(ranker, [holder, challenger])
+        ranker.counters.charge_output("ahead", 7)
+        ranker.order([holder, challenger])
+        assert not ranker.may_preempt(challenger, holder)
+        ranker.counters.charge_output("ahead", 1.001)  # beyond what is lost by rounding
+        ranker.order([holder, challenger])
         assert ranker.may_preempt(challenger, holder)
 
     def test_one_more_on_the_device_for_each_horizon_behind(self):

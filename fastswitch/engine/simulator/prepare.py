@@ -44,6 +44,7 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     runs = choose_runs(options.runs, SIMULATED_RUNS, lambda run: reasons[run.name])
     chosen = choose_workload(options, _stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
     workload = chosen.workload
+    policy.check_conversations(len(workload))
     device_blocks, host_blocks = _pools(options, setup, workload)
     roofline = setup.roofline(assumed)
     policy = replace(policy, profile=profile_of(roofline, workload), weights=chosen.weights)

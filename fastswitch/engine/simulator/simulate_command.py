@@ -33,8 +33,8 @@ def run_simulation(options: SimulateOptions) -> None:
                 experiment.enter(served)
     finally:
         if experiment.results:
-            write_files(experiment, options, f"{options.command}   (simulated)")
             print_tables(experiment, [])
+            write_files(experiment, options, f"{options.command}   (simulated)")
 
 
 def _serve_all(experiment: Experiment, progress: Progress | None) -> Iterator[Served]:
