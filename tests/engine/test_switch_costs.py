@@ -104,15 +104,15 @@ def test_a_simulated_bed_prices_by_its_link_and_its_roofline():
     assert (free.out_s(5), free.in_s(5)) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("run", "raw_ms"), [("fastswitch", 20.0), ("vllm_0_3", 80.0)])
+# 125 blocks of 256 bytes take 32 s at a kilobyte a second, one call; or 4 calls a block, a second each
+@pytest.mark.parametrize(("run", "raw_ms", "linked_s"), [("fastswitch", 20.0, 32.0), ("vllm_0_3", 80.0, 500.0)])
 @pytest.mark.parametrize("link", [None, EmulatedLink(call_us=1e6, gbps=1e-6)])
-def test_a_models_bed_prices_by_what_was_measured(run, raw_ms, link):
+def test_a_models_bed_prices_by_what_was_measured(run, raw_ms, linked_s, link):
     blocks = LAYOUT.blocks_for(500)
     raw = {"block_major/per_run": 20.0, "layer_major/per_block": 80.0}
     spec = EngineSpec(LAYOUT, 8, 8, 4, policy=None, check=False)
     bed = ModelBed(None, spec, link, Speeds(200.0, 10.0, 0.1), raw, None)
     costs = bed.switch_costs(SIMULATED_RUNS[run])
-    on_link_s = 1.0 + blocks * LAYOUT.block_bytes / 1e3 if link else 0.0
-    assert costs.out_s(blocks) == costs.in_s(blocks) == pytest.approx(raw_ms / 1e3 + on_link_s)
+    assert costs.out_s(blocks) == costs.in_s(blocks) == pytest.approx(raw_ms / 1e3 + (linked_s if link else 0.0))
     assert (costs.out_s(0), costs.recompute_s(50)) == (0.0, 0.25)
     assert np.isfinite(costs.in_s(10**6))
