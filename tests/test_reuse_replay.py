@@ -98,7 +98,7 @@ def test_queues_that_grow_are_told(command, trace, capsys, rate, verdict):
         ({"device_tokens": "8"}, "--device-tokens 8 is too small for the longest conversation"),
         ({"rate": "0"}, "--rate must be a number above 0 and at most 1e+09, got 0"),
         ({"rate": "fast"}, "argument --rate: invalid float value: 'fast' (see --help)"),
-        ({"priority": "fair"}, "--priority must be one of random, markov, or a file, got 'fair'"),
+        ({"priority": "fair"}, "--priority must be random, markov, or a file, no file is 'fair'"),
         ({"min_turns": "99"}, "min_turns 99 leaves none of the 12 conversations of lengths.jsonl"),
         ({"workload": "missing.jsonl"}, "missing.jsonl"),
         ({"json": "missing/out.json"}, "cannot write missing/out.json: No such file or directory; choose another path"),

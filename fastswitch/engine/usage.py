@@ -29,7 +29,7 @@ def check_distinct(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path
     for (one, path), (other, same) in pairs:
         if path.resolve() == same.resolve():
             flags = " and ".join("--" + name.replace("_", "-") for name in (one, other))
-            raise UsageError(f"{flags} must be two files, got {same} twice")
+            raise UsageError(f"{flags} must be two files, got {path} twice")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def test_no_output_takes_the_place_of_an_input(run, tmp_path, option, written):
     again = tmp_path / "." / "file.jsonl"
     status, out, err = run(*SIMULATE, f"--{option}", path, f"--{written}", again)
     assert (status, out) == (2, "")
-    assert err == f"fastswitch: --{option} and --{written} must be two files, got {again} twice\n"
+    assert err == f"fastswitch: --{option} and --{written} must be two files, got {path} twice\n"
     assert path.read_text() == INPUTS[option]
 
 
