@@ -19,6 +19,7 @@ from bench_step_loop import FixedTime, move_nothing
 
 from fastswitch.engine import Engine
 from fastswitch.engine.clock import RealClock, VirtualClock
+from fastswitch.engine.room import RoomNow
 from fastswitch.engine.synchronous_swaps import SynchronousSwaps
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager
 from fastswitch.sched import (
@@ -29,7 +30,6 @@ from fastswitch.sched import (
     Aging,
     Hysteresis,
     LeastBytes,
-    PoolView,
     PreemptiveVTC,
     PrefillFirst,
     PriorityTrace,
@@ -75,24 +75,23 @@ class Crowd:
     def __init__(self, policy: str) -> None:
         draws, clock = random.Random(0), VirtualClock()
         blocks = RESIDENTS * (PROMPT // BLOCK_SIZE + 2)
-        self.kv = KVCacheManager(BlockGroupAllocator(blocks), BlockGroupAllocator(8 * blocks), BLOCK_SIZE)
+        kv = KVCacheManager(BlockGroupAllocator(blocks), BlockGroupAllocator(8 * blocks), BLOCK_SIZE)
         ranker, accountant = POLICIES[policy]()
         victims = LeastBytes(ranker.may_preempt) if "least bytes" in policy else None
         self.scheduler = Scheduler(ranker, PrefillFirst(RESIDENTS * PROMPT), SwapOut(), accountant, victims=victims)
         swaps = SynchronousSwaps(move_nothing, clock)
-        engine = Engine(FixedTime(clock), self.scheduler, self.kv, swaps, clock=clock)
+        engine = Engine(FixedTime(clock), self.scheduler, kv, swaps, clock=clock)
         for i in range(RESIDENTS + WAITING):
             engine.submit(range(PROMPT), ANSWER, client_id=i % CLIENTS, priority=draws.randrange(4))
             clock.sleep(0.001)
         for _ in range(3):
             engine.step()
+        self.switcher = engine._switcher  # noqa: SLF001 - the room as the engine asks for it: what is needed, once
         self.requests: list[RequestView] = list(engine.requests)
         draws.shuffle(self.requests)
 
     def decide(self) -> int:
-        kv = self.kv
-        room = PoolView(kv.num_free, kv.num_clean, kv.num_vacating, kv.num_host_free)
-        return len(self.scheduler.place(self.requests, room).order)
+        return len(self.scheduler.place(self.requests, RoomNow(self.switcher)).order)
 
     def sort(self) -> int:
         return len(sorted(self.requests, key=attrgetter("arrival", "request_id")))
@@ -126,3 +125,5 @@ def test_decision(benchmark, policy, work):
     if work == "decide":
         benchmark.extra_info["times_sorted"] = round(times_of(crowd.decide, crowd.sort), 2)
         benchmark.extra_info["target"] = MOST
+        placement = crowd.scheduler.place(crowd.requests, RoomNow(crowd.switcher))
+        benchmark.extra_info["pushed_out"] = len(placement.evictions)

@@ -163,7 +163,7 @@ def plot(found: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
             name = each["policy"] if each["horizon"] is None else str(each["horizon"])
             axis.annotate(name, (each["tokens_per_s"], each["max_gap"]), (4, 4), textcoords="offset points", fontsize=7)
     axis.set(xlabel="tokens/s", ylabel="largest service gap, weighted tokens", yscale="log")
-    axis.set_title(f"{title}   (simulated; numbers: horizon of vtc-preemptive)", fontsize=8)
+    axis.set_title(f"{title}\n(simulated; the numbers are horizons of vtc-preemptive)", fontsize=8)
     axis.grid(visible=True, alpha=0.25)
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=100, format="png")

@@ -53,7 +53,7 @@ def plot_clients(
         axes[0, column].set_title(name, fontsize=9, fontweight="bold")
         axes[1, column].set_xlabel("seconds")
     axes[0, 0].set_ylabel("service by weight, tokens")
-    axes[1, 0].set_ylabel("largest difference, tokens (log)")
+    axes[1, 0].set_ylabel("largest difference (log)")
     if axes[1, 0].get_legend_handles_labels()[0]:
         axes[1, 0].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     axes[0, 0].legend(fontsize=7, title="client", title_fontsize=7, loc="upper left")

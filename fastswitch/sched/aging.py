@@ -49,7 +49,7 @@ class Aging(Ranker, Accountant):
         self._contending: dict[int, int] = {}  # those of them that were ranked last: not who is suspended
         self._was_served = False  # somebody who had aged, and has not any more
         self._known: set[int] = set()  # request_ids that the ranker was asked about
-        self._place: dict[int, int] = {}  # request_id |-> its place in the order that the ranker made last
+        self._ranked: Sequence[RequestView] = ()  # in the order that the ranker made last
 
     # as accountant
 
@@ -90,7 +90,7 @@ class Aging(Ranker, Accountant):
         """The aged by their wait, then everybody else as the ranker says. O(n) beside the ranker's."""
         self._contending = {r.request_id: self._aged[r.request_id] for r in requests if r.request_id in self._aged}
         ranked = self.ranker.order(requests)  # of all of them: it may go by who waits
-        self._place = {request.request_id: place for place, request in enumerate(ranked)}
+        self._ranked = ranked
         if not self._contending:
             return ranked
         return [*_by_wait(requests, self._contending), *_without(ranked, self._contending)]
@@ -136,8 +136,8 @@ class Aging(Ranker, Accountant):
             return None
         aged = self._aged | ageing
         # not asked for its order: that might change what it goes by
-        last = len(self._place)
-        ranked = sorted(requests, key=lambda r: self._place.get(r.request_id, last)) if known is None else known
+        place = {request.request_id: i for i, request in enumerate(self._ranked)}
+        ranked = sorted(requests, key=lambda r: place.get(r.request_id, len(place))) if known is None else known
         return [*_by_wait(requests, aged), *_without(ranked, aged)]
 
     def _forget(self, request_id: int) -> bool:

@@ -133,7 +133,8 @@ class MLFQ(Ranker, Accountant):
         # three stable passes over numbers: a tuple for each of thousands sets off the garbage collector
         ranked = sorted(requests, key=attrgetter("request_id"))
         ranked.sort(key=attrgetter("arrival"))
-        ranked.sort(key=self._queue)
+        queues = {level: self._queue_of(level) for level in set(map(attrgetter("priority"), ranked))}
+        ranked.sort(key=lambda request: queues[request.priority])
         return ranked
 
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
@@ -209,7 +210,10 @@ class MLFQ(Ranker, Accountant):
         return False
 
     def _queue(self, request: RequestView) -> int:
-        return min(max(request.priority or 0, 0), len(self.quanta_s) - 1)
+        return self._queue_of(request.priority)
+
+    def _queue_of(self, level: int | None) -> int:
+        return min(max(level or 0, 0), len(self.quanta_s) - 1)
 
     def _key(self, request: RequestView) -> tuple[int, float, int]:
         return (self._queue(request), request.arrival, request.request_id)
