@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fastswitch.engine.experiment import Experiment
@@ -13,7 +14,7 @@ from fastswitch.engine.model_executor import kv_layout
 from fastswitch.engine.models import LoadedModel, load_model
 from fastswitch.engine.options import DEFAULT_FREQUENCY, BenchOptions
 from fastswitch.engine.policy import Policy
-from fastswitch.engine.runs import RUNS, choose_runs, why_no_run
+from fastswitch.engine.runs import RUNS, RunSpec, choose_runs, why_no_run
 from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.tbt_target import MOST_TOKENS, LongestIterations, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
@@ -57,11 +58,7 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
             "positions: lower --scale"
         )
     device_blocks, host_blocks = _pools(options, layout, workload)
-    for order in dict.fromkeys(run.order for run in runs):
-        ways = [run.way for run in runs if run.order == order and run.way is not None]
-        most = policy.token_budget if options.tbt_target is None else MOST_TOKENS  # it is derived later
-        budget = min(most, workload.input_tokens)
-        warm_up(model, replace(layout, order=order), ways, max_context=workload.max_context, token_budget=budget)
+    _warm_up(model, layout, runs, workload, policy.token_budget if options.tbt_target is None else MOST_TOKENS)
     speeds, on = measure_speeds(model, layout, workload), model.model.device
     policy = replace(policy, profile=speeds, weights=chosen.weights)
     spec = EngineSpec(
@@ -95,6 +92,16 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         records_decisions=options.decisions is not None,
     )
     return experiment, bed
+
+
+def _warm_up(
+    model: LoadedModel, layout: KVLayout, runs: Sequence[RunSpec], workload: Workload, token_budget: int
+) -> None:
+    """Compile what the runs will run, in both orders of their pools."""
+    budget = min(token_budget, workload.input_tokens)
+    for order in dict.fromkeys(run.order for run in runs):
+        ways = [run.way for run in runs if run.order == order and run.way is not None]
+        warm_up(model, replace(layout, order=order), ways, max_context=workload.max_context, token_budget=budget)
 
 
 def _within_target(
