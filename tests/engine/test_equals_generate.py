@@ -33,6 +33,7 @@ from tests.engine.small_models import SIZES, build
 
 BLOCK_SIZE, DEVICE_BLOCKS, HOST_BLOCKS = 4, 14, 96
 MODELS = ["llama", "qwen3", "mistral"]
+PLAIN = {"allocator": BlockGroupAllocator, "order": "block_major", "way": "per_run", "reuse": True}
 
 
 @pytest.fixture(autouse=True)
@@ -180,10 +181,7 @@ def test_so_do_those_that_are_ranked_by_what_was_served(make_ranker, evictor):
     answers, switches, _ = run(
         "llama",
         SwapCoordinator,
-        allocator=BlockGroupAllocator,
-        order="block_major",
-        way="per_run",
-        reuse=True,
+        **PLAIN,
         evictor=evictor(),
         ranker=make_ranker(),
     )
@@ -229,10 +227,7 @@ def test_recomputed_requests_equal_generate(name):
     answers, switches, _ = run(
         name,
         InlineSwaps,
-        allocator=BlockGroupAllocator,
-        order="block_major",
-        way="per_run",
-        reuse=True,
+        **PLAIN,
         evictor=Recompute(),
     )
     assert answers == generated(name)
@@ -269,10 +264,7 @@ def test_prompts_in_pieces_beside_decodes_equal_generate(name, token_budget):
     answers, switches, num_compared = run(
         name,
         SwapCoordinator,
-        allocator=BlockGroupAllocator,
-        order="block_major",
-        way="per_run",
-        reuse=True,
+        **PLAIN,
         evictor=SwapOut(),
         packer=ChunkedPrefill(token_budget),
     )
@@ -287,10 +279,7 @@ def test_recomputed_prompts_in_pieces_equal_generate(token_budget):
     answers, switches, _ = run(
         "llama",
         InlineSwaps,
-        allocator=BlockGroupAllocator,
-        order="block_major",
-        way="per_run",
-        reuse=True,
+        **PLAIN,
         evictor=Recompute(),
         packer=ChunkedPrefill(token_budget),
     )
