@@ -302,6 +302,11 @@ def test_whatever_is_served(life, num_queues, starving):
                 del each[one]
         elif what == "move":
             driver.requests[one].priority = queue[one] = amount % num_queues
+        for each in queue:  # as the ranker is asked: after a move, too
+            if waits[each] >= starving:
+                waits[each] = 0
+                if queue[each] > 0:
+                    queue[each], base[each], used[each] = 0, 0, 0.0
         assert driver.queues() == queue
         expected = sorted(queue, key=lambda i: (queue[i], driver.requests[i].arrival, i))
         assert driver.look() == expected
@@ -319,6 +324,3 @@ def test_whatever_is_served(life, num_queues, starving):
                 if used[each] >= quanta[queue[each]]:
                     queue[each] = base[each] = queue[each] + 1
                     used[each] = 0.0
-            if waits[each] >= starving and queue[each] > 0:
-                queue[each] = base[each] = 0
-                used[each], waits[each] = 0.0, 0
