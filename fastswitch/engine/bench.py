@@ -19,7 +19,7 @@ from fastswitch.engine.spec import EngineSpec
 from fastswitch.engine.tbt_target import MOST_TOKENS, LongestIterations, derive_budget
 from fastswitch.engine.usage import UsageError, check_writable
 from fastswitch.engine.warm_up import warm_up
-from fastswitch.engine.workload_choice import choose_workload
+from fastswitch.engine.workload_choice import ChosenWorkload, choose_workload
 from fastswitch.engine.workloads import Workload, plan_arrivals
 from fastswitch.memory import KVLayout
 
@@ -48,15 +48,8 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         random_weights=options.random_weights,
         seed=options.seed,
     )
-    chosen = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
-    workload = chosen.workload
-    policy.check_conversations(len(workload))
-    layout = kv_layout(model.model, options.block_size, "block_major")
-    if workload.max_context > model.max_context:
-        raise UsageError(
-            f"the longest conversation has {workload.max_context} tokens, model {model.name} has {model.max_context} "
-            "positions: lower --scale"
-        )
+    chosen = _choose(options, policy, model)
+    workload, layout = chosen.workload, kv_layout(model.model, options.block_size, "block_major")
     device_blocks, host_blocks = _pools(options, layout, workload)
     _warm_up(model, layout, runs, workload, policy.token_budget if options.tbt_target is None else MOST_TOKENS)
     speeds, on = measure_speeds(model, layout, workload), model.model.device
@@ -80,18 +73,19 @@ def prepare(options: BenchOptions) -> tuple[Experiment, ModelBed]:
         work_s=speeds.work_s(workload),
         seed=options.seed,
     )
-    left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
-    experiment = Experiment(
-        options.command,
-        bed,
-        workload,
-        plan,
-        runs,
-        left_out,
-        records_timelines=options.records_timelines,
-        records_decisions=options.decisions is not None,
-    )
-    return experiment, bed
+    return Experiment.asked_for(options, bed, workload, plan, runs, reasons), bed
+
+
+def _choose(options: BenchOptions, policy: Policy, model: LoadedModel) -> ChosenWorkload:
+    chosen = choose_workload(options, model.encode, conversations=CONVERSATIONS, scale=SCALE)
+    policy.check_conversations(len(chosen.workload))
+    longest = chosen.workload.max_context
+    if longest > model.max_context:
+        raise UsageError(
+            f"the longest conversation has {longest} tokens, model {model.name} has {model.max_context} positions: "
+            "lower --scale"
+        )
+    return chosen
 
 
 def _warm_up(

@@ -10,14 +10,14 @@ spans do not overlap.
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastswitch.engine.switch_record import SwitchRecord
 from fastswitch.engine.timeline import Iteration, Stall, Timeline
+from fastswitch.engine.usage import open_output
 from fastswitch.memory import SwapDirection
 
 __all__ = ["COMPUTE", "LANES", "SWAP_IN", "SWAP_OUT", "trace_events", "write_trace"]
@@ -59,8 +59,7 @@ def write_trace(timelines: Mapping[str, Timeline], path: Path, about: Mapping[st
         OSError: if it cannot be written.
         ValueError: if a time is not finite.
     """
-    opened: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "wt", encoding="utf-8") as file:
+    with open_output(path) as file:
         file.write('{"displayTimeUnit": "ms", "otherData": ' + json.dumps(dict(about)) + ',\n"traceEvents": [\n')
         between = ""
         for event in trace_events(timelines):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from fastswitch.engine.usage import open_output
+from fastswitch.engine.workloads.lines import numbered_lines
 from fastswitch.sched import Decision
 
 __all__ = ["read_decisions", "write_decisions"]
@@ -19,8 +19,7 @@ def write_decisions(schedules: Mapping[str, Iterable[Decision]], path: Path) -> 
     Raises:
         OSError: if it cannot be written.
     """
-    opened: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "wt", encoding="utf-8") as file:
+    with open_output(path) as file:
         for run, decisions in schedules.items():
             file.writelines(decision.to_json(run=run) + "\n" for decision in decisions)
 
@@ -29,22 +28,12 @@ def read_decisions(path: Path) -> dict[str, Sequence[Decision]]:
     """What ``write_decisions`` wrote.
 
     Raises:
-        OSError: if it cannot be read.
-        ValueError: if a line is no decision of a run; says which.
+        WorkloadError: if the file cannot be read to its end, or a line is no decision of a run; says which.
     """
-    opened: Callable[..., Any] = gzip.open if path.suffix.lower() == ".gz" else open
     schedules: dict[str, list[Decision]] = {}
-    with opened(path, "rt", encoding="utf-8") as file:
-        lines = enumerate(file, 1)
-        while True:
-            try:
-                number, line = next(lines, (0, ""))
-            except EOFError:
-                raise ValueError(f"{path}: ends in the middle, it was not written to its end") from None
-            if not number:
-                break
-            try:
-                schedules.setdefault(json.loads(line)["run"], []).append(Decision.from_json(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}:{number}: {error}") from None
+    for place, text in numbered_lines(path):
+        try:
+            schedules.setdefault(json.loads(text)["run"], []).append(Decision.from_json(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise place.error(str(error)) from None
     return dict(schedules)

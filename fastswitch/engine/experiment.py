@@ -18,6 +18,7 @@ from fastswitch.engine.checks import InvariantChecker
 from fastswitch.engine.client_figures import client_figures
 from fastswitch.engine.engine import Engine
 from fastswitch.engine.metrics import latency_samples, speedup, tail, tokens_sha256
+from fastswitch.engine.options import ExperimentOptions
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Turn
 from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
@@ -90,6 +91,23 @@ class Experiment:
     timelines: dict[str, Timeline] = field(default_factory=dict)
     schedules: dict[str, Sequence[Decision]] = field(default_factory=dict)
     services: dict[str, ServiceRecord] = field(default_factory=dict)
+
+    @classmethod
+    def asked_for(
+        cls,
+        options: ExperimentOptions,
+        bed: Testbed,
+        workload: Workload,
+        plan: ArrivalPlan,
+        runs: list[RunSpec],
+        reasons: Mapping[str, str | None],
+    ) -> Experiment:
+        """What the options ask for; ``reasons`` are why a run cannot be made, None where it can."""
+        left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
+        asked = cls(options.command, bed, workload, plan, runs, left_out)
+        asked.records_timelines = options.records_timelines
+        asked.records_decisions = options.decisions is not None
+        return asked
 
     def run_all(self, progress: Progress | None = None) -> None:
         """Serve the workload with each run in turn; what is done stays in ``results`` if it is interrupted."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
-__all__ = ["UsageError", "check_distinct", "check_writable", "writing"]
+__all__ = ["UsageError", "check_distinct", "check_writable", "open_output", "writing"]
 
 
 class UsageError(ValueError):
@@ -30,6 +32,13 @@ def check_distinct(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path
         if path.resolve() == same.resolve():
             flags = " and ".join("--" + name.replace("_", "-") for name in (one, other))
             raise UsageError(f"{flags} must be two files, got {path} twice")
+
+
+def open_output(path: Path) -> IO[str]:
+    """Open a text file to write, compressed if its name ends in ``.gz``."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "wt", encoding="utf-8")
+    return path.open("w", encoding="utf-8")
 
 
 @contextlib.contextmanager

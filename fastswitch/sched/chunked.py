@@ -8,17 +8,13 @@ Ours:   best first within each of the three, and what to do with more decodes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from fastswitch.sched.roles import ScheduledTokens, SchedulerOutput
+from fastswitch.sched.roles import ScheduledTokens, SchedulerOutput, scheduled
 from fastswitch.sched.view import RequestView
 
 __all__ = ["ChunkedPrefill"]
-
-# twice as fast as the class, which checks its arguments' names
-_scheduled: Callable[[tuple[int, int, int]], ScheduledTokens] = partial(tuple.__new__, ScheduledTokens)
 
 
 class ChunkedPrefill:
@@ -54,7 +50,7 @@ class ChunkedPrefill:
         for request in ready:
             missing = request.num_tokens - (start := request.device_valid_len)
             kind = batch if missing == 1 else begun if missing < request.num_prompt_tokens else new
-            kind.append(_scheduled((request.request_id, start, missing)))
+            kind.append(scheduled((request.request_id, start, missing)))
         left = self.token_budget - len(batch)
         if left < 0:
             del batch[left:]

@@ -41,7 +41,6 @@ class _Job:
     joined: bool = False  # was given a queue
     num_prefilled: int = 0
     used_s: float = 0.0  # of its queue's quantum
-    is_spent: bool = False  # has used it up, and is to be demoted
 
 
 class MLFQ(Ranker, Accountant):
@@ -122,8 +121,7 @@ class MLFQ(Ranker, Accountant):
         job = self._jobs[request.request_id]
         self._follow(job, request)
         job.used_s += self._seconds(job, num_prefill_tokens, num_decode_tokens)
-        job.is_spent = job.used_s >= self.quanta_s[self._queue(request)] * (1 - EXACT)
-        if job.is_spent:
+        if job.used_s >= self.quanta_s[self._queue(request)] * (1 - EXACT):
             self._moving.add(request.request_id)
 
     # as ranker
@@ -188,7 +186,7 @@ class MLFQ(Ranker, Accountant):
 
     def _enter(self, request_id: int, queue: int) -> None:
         job = self._jobs[request_id]
-        job.level, job.joined, job.used_s, job.is_spent = queue, True, 0.0, False
+        job.level, job.joined, job.used_s = queue, True, 0.0
         self._moving.discard(request_id)
 
     def _follow(self, job: _Job, request: RequestView) -> None:

@@ -6,16 +6,12 @@ iteration computes prompts alone, and decodes stand still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
-from fastswitch.sched.roles import ScheduledTokens, SchedulerOutput
+from fastswitch.sched.roles import ScheduledTokens, SchedulerOutput, scheduled
 from fastswitch.sched.view import RequestView
 
 __all__ = ["PrefillFirst"]
-
-# twice as fast as the class, which checks its arguments' names
-_scheduled: Callable[[tuple[int, int, int]], ScheduledTokens] = partial(tuple.__new__, ScheduledTokens)
 
 
 class PrefillFirst:
@@ -35,7 +31,7 @@ class PrefillFirst:
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
         """The first prompts that fit, whole; if there is none, one token of each request."""
         todo = [
-            _scheduled((request.request_id, start := request.device_valid_len, request.num_tokens - start))
+            scheduled((request.request_id, start := request.device_valid_len, request.num_tokens - start))
             for request in ready
         ]
         prompts = [entry for entry in todo if entry[2] > 1]

@@ -7,13 +7,23 @@ a victim, the packer who gets tokens this iteration, the accountant charges what
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from fastswitch.sched.view import RequestView
 
-__all__ = ["Accountant", "EvictionWay", "Evictor", "Packer", "Ranker", "ScheduledTokens", "SchedulerOutput"]
+__all__ = [
+    "Accountant",
+    "EvictionWay",
+    "Evictor",
+    "Packer",
+    "Ranker",
+    "ScheduledTokens",
+    "SchedulerOutput",
+    "scheduled",
+]
 
 
 class EvictionWay(enum.Enum):
@@ -32,6 +42,10 @@ class ScheduledTokens(NamedTuple):
     """Tokens whose KV is there already."""
     num_tokens: int
     """How many from there on."""
+
+
+# as the class, which checks its arguments' names, in half the time
+scheduled: Callable[[tuple[int, int, int]], ScheduledTokens] = partial(tuple.__new__, ScheduledTokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,18 +57,7 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
         check=options.check,
     )
     bed = SimulatedBed.of(setup, assumed, spec, link)
-    left_out = {name: reason for name, reason in reasons.items() if reason is not None and options.runs is None}
-    plan = _plan(options, workload)
-    return Experiment(
-        options.command,
-        bed,
-        workload,
-        plan,
-        runs,
-        left_out,
-        records_timelines=options.records_timelines,
-        records_decisions=options.decisions is not None,
-    )
+    return Experiment.asked_for(options, bed, workload, _plan(options, workload), runs, reasons)
 
 
 def _within_target(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import sys
 
 import pytest
-import torch
 
-from fastswitch.engine import cli
 from fastswitch.engine.runs import SIMULATED_RUNS
 from fastswitch.engine.simulator import simulate_command
 
@@ -22,19 +20,9 @@ TABLE = {"machine": {"device": "a drawing board"}, "ways": {"device_to_host": ON
 
 
 @pytest.fixture
-def simulate(monkeypatch, capsys):
-    """Calls the console script's entry in this process; gives back (status, stdout, stderr)."""
-    threads = torch.get_num_threads()
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["fastswitch", "simulate", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    yield call
-    torch.set_num_threads(threads)
+def simulate(run):
+    """``fastswitch simulate`` in this process."""
+    return functools.partial(run, "simulate")
 
 
 def test_all_runs_are_compared_and_the_json_is_what_the_contract_says(simulate, tmp_path):
