@@ -1,4 +1,4 @@
-"""The command line: ``fastswitch bench``, ``simulate``, ``generate`` and ``calibrate``.
+"""The command line: ``fastswitch bench``, ``simulate``, ``reproduce``, ``generate`` and ``calibrate``.
 
 Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so
 far).
@@ -186,6 +186,40 @@ def simulate(
     from fastswitch.engine.simulator.simulate_command import run_simulation
 
     run_simulation(SimulateOptions(command=shlex.join(["fastswitch", *sys.argv[1:]]), **given))
+
+
+@app.command(epilog="Example: fastswitch reproduce --report out/reproduce")
+def reproduce(
+    full: Annotated[
+        bool, typer.Option("--full", help="1000 conversations and three seeds, and what each assumption is worth")
+    ] = False,
+    workload: WorkloadOption = "synthetic",
+    conversations: Annotated[int, typer.Option(help="how many; with --full of all parts but the headline")] = 200,
+    min_turns: MinTurns = None,
+    setups: Annotated[str, typer.Option(help="comma-separated MODEL-HARDWARE")] = "llama8b-a10,qwen32b-a100",
+    seed: Seed = 0,
+    report: Annotated[
+        Path, typer.Option(help="folder of the report; what is finished is kept there, and not made again")
+    ] = Path("out/reproduce"),
+    json: Json = None,
+) -> None:
+    """The paper's evaluation, simulated: in ten minutes on two cores, with --full in ninety."""
+    from fastswitch.engine.reproduce.reproduce_command import run_reproduce
+    from fastswitch.engine.reproduce.reproduce_options import ReproduceOptions
+
+    run_reproduce(
+        ReproduceOptions(
+            command=shlex.join(["fastswitch", *sys.argv[1:]]),
+            report=report,
+            full=full,
+            workload=workload,
+            conversations=conversations,
+            min_turns=min_turns,
+            setups=tuple(name.strip() for name in setups.split(",") if name.strip()),
+            seed=seed,
+            json=json,
+        )
+    )
 
 
 @app.command(epilog='Example: fastswitch generate --model ./my-model --prompt "Once upon a time"')

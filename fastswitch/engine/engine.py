@@ -232,6 +232,11 @@ class Engine:
         return self._loop.num_in_flight
 
     @property
+    def leaves_waiting(self) -> bool:
+        """Whether, at the last step, somebody wanted device room and did not get it."""
+        return self._loop.leaves_waiting
+
+    @property
     def num_conversations(self) -> int:
         """Conversations that have not ended."""
         return len(self._conversations)

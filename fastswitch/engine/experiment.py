@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastswitch.engine.backlog import Backlog
 from fastswitch.engine.checks import InvariantChecker
 from fastswitch.engine.client_figures import client_figures
 from fastswitch.engine.engine import Engine
-from fastswitch.engine.metrics import latency_samples, speedup, tail, tokens_sha256
+from fastswitch.engine.metrics import latency_samples, tail, tokens_sha256
 from fastswitch.engine.options import ExperimentOptions
 from fastswitch.engine.replay import Replay
 from fastswitch.engine.request import Turn
-from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
+from fastswitch.engine.runs import RunSpec
 from fastswitch.engine.service_record import ServiceRecord
+from fastswitch.engine.speedups import speedups
 from fastswitch.engine.testbed import Testbed
 from fastswitch.engine.timeline import Timeline
 from fastswitch.engine.workloads import ArrivalPlan, Workload
@@ -137,13 +139,14 @@ class Experiment:
         """Serve the workload with one run."""
         gc.collect()
         with self.bed.engine(run) as engine:
-            over_time, checker = KVOverTime(), InvariantChecker(engine)
+            over_time, checker, backlog = KVOverTime(), InvariantChecker(engine), Backlog(engine)
             recorder = engine.record() if self.records_timelines else None
             log = engine.log_decisions() if self.records_decisions else None
             clients = engine.record_service() if self.workload.records_clients else None
 
             def after_step(turns_ended: int) -> None:
                 over_time.sample(engine.kv)
+                backlog.sample()
                 if self.bed.spec.check:
                     checker.check()
                 if progress is not None:
@@ -155,7 +158,7 @@ class Experiment:
                 raise RuntimeError(
                     f"run {run.name} ended with blocks held: {_held(engine)}; every block should be free"
                 )
-            served = self._served(run, engine, replay, over_time)
+            served = self._served(run, engine, replay, over_time, backlog)
             if clients is not None:
                 served = self._with_clients(served, engine, clients.record())
             if log is not None:
@@ -183,7 +186,7 @@ class Experiment:
                 "work_s": self.bed.work_s(self.workload),
             },
             "runs": self.results,
-            "speedup": _speedups(self.results),
+            "speedup": speedups(self.results),
         }
 
     @property
@@ -199,7 +202,7 @@ class Experiment:
     def _prompt(self, conversation: int, turn: int) -> Sequence[int]:
         return self.bed.prompt_tokens(self.workload, conversation, turn)
 
-    def _served(self, run: RunSpec, engine: Engine, replay: Replay, over_time: KVOverTime) -> Served:
+    def _served(self, run: RunSpec, engine: Engine, replay: Replay, over_time: KVOverTime, backlog: Backlog) -> Served:
         turns = [replay.turns[key] for key in sorted(replay.turns)]
         num_generated = sum(len(turn.generated) for turn in turns)
         samples = latency_samples(turns)
@@ -210,6 +213,7 @@ class Experiment:
             "tokens_per_s": num_generated / replay.seconds,
             "seconds": replay.seconds,
             "iterations": engine.executed_iterations,
+            "backlog": backlog.figures(turns),
             "switches": engine.counts.as_json(engine.stall_s),
             "memory": {
                 "device_blocks": spec.device_blocks,
@@ -236,18 +240,3 @@ def _held(engine: Engine) -> dict[str, int]:
     now = engine.kv.statistics()
     tiers = {"device": now.device, "host": now.host}
     return {name: tier.pool.num_blocks - tier.pool.num_free - tier.quarantined for name, tier in tiers.items()}
-
-
-def _speedups(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """The paper's system and ours, each over every run above it, with copies ahead, and over the limit."""
-    by_name = {result["name"]: result for result in results}
-    rows = [name for name in SIMULATED_RUNS if name in by_name]
-    found = {}
-    for position, name in enumerate(rows):
-        if name in ("paper", "fastswitch"):
-            bases = [
-                *rows[:position],
-                *(base for base in rows[position:] if base in ("fastswitch+ahead", "free_switch")),
-            ]
-            found.update({f"{name}/{base}": speedup(by_name[name], by_name[base]) for base in bases})
-    return found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastswitch.engine.request import Turn
 
-__all__ = ["PERCENTILES", "latencies", "latency_samples", "speedup", "tail", "tokens_sha256"]
+__all__ = ["PERCENTILES", "SAMPLES_BEYOND", "Tail", "latencies", "latency_samples", "speedup", "tail", "tokens_sha256"]
 
 PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 SAMPLES_BEYOND = 5  # samples wanted beyond a percentile

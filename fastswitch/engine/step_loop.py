@@ -87,6 +87,11 @@ class StepLoop:
         """Copies under way."""
         return self._switcher.num_in_flight
 
+    @property
+    def leaves_waiting(self) -> bool:
+        """Whether somebody wanted device room at the last placement and did not get it."""
+        return self._placer.placement.leaves_waiting
+
     def log_decisions(self) -> DecisionLog:
         """From now on write the schedule down, in what comes back; an earlier log gets no more."""
         self._placer.log = log = DecisionLog()

@@ -40,6 +40,7 @@ class SwitchRecord:
         error: why the copy failed, if it did.
         ahead: it was made before anybody needed it.
         after: jobs of others that it came after, for their blocks.
+        handed_over: a return took its blocks while it was being copied out, so nobody waited until it was seen to land.
     """
 
     request_id: int
@@ -60,6 +61,7 @@ class SwitchRecord:
     error: str | None = None
     ahead: bool = False
     after: int = 0
+    handed_over: bool = False
 
     @property
     def start_s(self) -> float:

@@ -33,6 +33,7 @@ class _Note:
     reused_tokens: int
     stall_s: float = 0.0
     landed_s: float = 0.0
+    handed_over: bool = False
     report: SwapReport | None = None  # None while it is under way
 
 
@@ -69,6 +70,9 @@ class TimelineRecorder:
         note = _Note(request.request_id, request.conversation_id, self._clock.now(), reused_tokens)
         self._switches.append(note)
         self._under_way[job.job_id] = note
+        for reader in job.after:
+            if reader.job_id in self._under_way:
+                self._under_way[reader.job_id].handed_over = True
         self._submitting = note, self._swaps.stall_s
 
     def goes_on(self) -> None:
@@ -148,4 +152,5 @@ def _record(note: _Note, report: SwapReport) -> SwitchRecord:
         error=None if report.error is None else f"{type(report.error).__name__}: {report.error}",
         ahead=job.ahead,
         after=len(job.after),
+        handed_over=note.handed_over,
     )

@@ -25,6 +25,7 @@ class ModelShape:
         weight_bytes_each: bytes of a stored weight; it is computed with in 16 bits all the same.
         kv_dtype: of a cached key or value, as torch spells it.
         source: where the numbers are from.
+        max_positions: tokens of its longest context.
 
     >>> MODELS["llama8b"].kv_token_bytes, round(MODELS["llama8b"].num_parameters / 1e9, 2)
     (131072, 8.03)
@@ -42,6 +43,7 @@ class ModelShape:
     weight_bytes_each: int
     kv_dtype: str
     source: str
+    max_positions: int
 
     @cached_property
     def layer_parameters(self) -> int:
@@ -73,11 +75,37 @@ MODELS = {
     each.name: each
     for each in (
         ModelShape(
-            "llama8b", "Llama-3-8B", 32, 4096, 32, 8, 128, 14336, 128256, 2, "bfloat16", "meta-llama/Meta-Llama-3-8B"
+            "llama8b",
+            "Llama-3-8B",
+            32,
+            4096,
+            32,
+            8,
+            128,
+            14336,
+            128256,
+            2,
+            "bfloat16",
+            "meta-llama/Meta-Llama-3-8B",
+            8192,
         ),
-        ModelShape("qwen32b", "Qwen2.5-32B", 64, 5120, 40, 8, 128, 27648, 152064, 2, "bfloat16", "Qwen/Qwen2.5-32B"),
         ModelShape(
-            "llama70b", "Llama-3-70B", 80, 8192, 64, 8, 128, 28672, 128256, 2, "bfloat16", "meta-llama/Meta-Llama-3-70B"
+            "qwen32b", "Qwen2.5-32B", 64, 5120, 40, 8, 128, 27648, 152064, 2, "bfloat16", "Qwen/Qwen2.5-32B", 131072
+        ),
+        ModelShape(
+            "llama70b",
+            "Llama-3-70B",
+            80,
+            8192,
+            64,
+            8,
+            128,
+            28672,
+            128256,
+            2,
+            "bfloat16",
+            "meta-llama/Meta-Llama-3-70B",
+            8192,
         ),
         ModelShape(
             "llama70b-fp8",
@@ -92,6 +120,7 @@ MODELS = {
             1,
             "bfloat16",
             "meta-llama/Meta-Llama-3-70B",
+            8192,
         ),
     )
 }

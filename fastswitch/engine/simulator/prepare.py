@@ -21,7 +21,7 @@ from fastswitch.engine.workload_choice import choose_workload
 from fastswitch.engine.workloads import ArrivalPlan, Workload, plan_as_recorded
 from fastswitch.kernels import TransferCosts
 
-__all__ = ["prepare_simulation"]
+__all__ = ["prepare_simulation", "stand_in_tokens"]
 
 CONVERSATIONS = 200  # synthetic ones
 BYTES_PER_TOKEN = 4  # of text: about what tokenizers make of English
@@ -42,7 +42,7 @@ def prepare_simulation(options: SimulateOptions) -> Experiment:
     link = _link(options, setup, assumed)
     reasons = {name: _why_no_run(run, link) for name, run in SIMULATED_RUNS.items()}
     runs = choose_runs(options.runs, SIMULATED_RUNS, lambda run: reasons[run.name])
-    chosen = choose_workload(options, _stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
+    chosen = choose_workload(options, stand_in_tokens, conversations=CONVERSATIONS, scale=1.0)
     workload = chosen.workload
     policy.check_conversations(len(workload))
     device_blocks, host_blocks = _pools(options, setup, workload)
@@ -81,7 +81,8 @@ def _assumptions(options: SimulateOptions) -> Assumptions:
     return Assumptions(**{name: value for name, value in asked.items() if value is not None})
 
 
-def _stand_in_tokens(text: str) -> list[int]:
+def stand_in_tokens(text: str) -> list[int]:
+    """As many tokens as the text has, about; which ones does not matter."""
     return list(text.encode()[::BYTES_PER_TOKEN])
 
 

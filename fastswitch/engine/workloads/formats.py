@@ -5,6 +5,7 @@
 | ShareGPT lengths | multi-turn lengths; tokens before the first message count to its input | ShareGPT V3 |
 | Mooncake sessions | multi-turn lengths, arrivals, gaps | Mooncake's FAST'25 conversation trace |
 | Mooncake requests | lengths with the history in the input, arrivals; which request went before, if linked | the same |
+| agentic sessions | lengths with the history in the input, gaps | a coding assistant's sessions, kv-cache-tester |
 | MT-Bench-101 | multi-turn text; a recorded answer gives a length only | MT-Bench-101 |
 | table of requests | one-turn lengths, arrivals, clients | Azure 2023, VTC's arena trace, ShareGPT first turns |
 
@@ -35,8 +36,8 @@ Encode = Callable[[str], list[int]]  # text |-> token ids
 NO_PARENT = -1  # how Mooncake's requests say that they are a first turn
 
 KNOWN_FORMATS = (
-    "JSON lines with (conv_id, lead_tokens, turns), (session_id, start_ms, turns) or (row, task, turns)"
-    ", or with (timestamp, input_length, output_length),"
+    "JSON lines with (conv_id, lead_tokens, turns), (session_id, start_ms, turns), (session_id, parent, requests)"
+    " or (row, task, turns), or with (timestamp, input_length, output_length),"
     " or CSV with (input_tokens, output_tokens) and, where recorded, (arrival_s, client_id)"
 )
 
@@ -133,6 +134,27 @@ def _mooncake_request(place: Place, fields: Mapping[str, object], _: Encode) -> 
     return Record(place, (turn,), arrival_s, link=Link(name, parent))
 
 
+def _agentic(place: Place, fields: Mapping[str, object], _: Encode) -> Record:
+    """A turn's new tokens are those beyond the history; one that was compacted stays, until the input outgrows it."""
+    requests = fields["requests"]
+    if not isinstance(requests, list) or not requests:
+        raise place.error(f"requests must be a list of at least one request, got {shown(requests)}")
+    turns: list[Turn] = []
+    history, before_s = 0, 0.0
+    for index, request in enumerate(requests):
+        if not isinstance(request, dict) or not request.keys() >= {"t", "in", "out"}:
+            raise place.error(f"request {index} must have the fields t, in, out, got {shown(request)}")
+        when_s = json_seconds(place, f"t of request {index}", request["t"])
+        if when_s < before_s:
+            raise place.error(f"t must not decrease, got {when_s} s after {before_s} s at request {index}")
+        whole = json_length(place, f"in of request {index}", request["in"])
+        answer = json_length(place, f"out of request {index}", request["out"])
+        turns.append(_turn(whole - history, answer, when_s - before_s if index else None))
+        history += turns[-1].input_tokens + turns[-1].output_tokens
+        before_s = when_s
+    return Record(place, tuple(turns))
+
+
 def _mtbench101(place: Place, fields: Mapping[str, object], encode: Encode) -> Record:
     turns = []
     for index, row in enumerate(_rows(place, fields, "user, assistant")):
@@ -161,6 +183,7 @@ def _turn(asked: int, answer: int, gap_s: float | None = None) -> Turn:
 JSON_FORMATS = (
     JsonFormat(("conv_id", "lead_tokens", "turns"), _sharegpt),
     JsonFormat(("session_id", "start_ms", "turns"), _mooncake),
+    JsonFormat(("session_id", "parent", "requests"), _agentic),
     JsonFormat(("row", "task", "turns"), _mtbench101),
     JsonFormat(("timestamp", "input_length", "output_length"), _mooncake_request),
 )

@@ -15,6 +15,17 @@ MOONCAKE = {
     "max_context": 128,
     "turns": [[1, 90, 90, 10, None], [9, 100, 0, 28, 45.5]],
 }
+AGENTIC = {
+    "session_id": "trace_0001",
+    "parent": None,
+    "start": 0.0,
+    "requests": [
+        {"t": 2.0, "in": 100, "out": 20, "runs": [[1, 1]]},
+        {"t": 9.5, "in": 150, "out": 0},  # 30 are new
+        {"t": 9.5, "in": 60, "out": 10},  # compacted: the history of 151 stays
+        {"t": 20.0, "in": 200, "out": 5},  # and is outgrown: 162 are there
+    ],
+}
 MTBENCH = {"row": 0, "task": "GR", "turns": [["hé", "yes"], ["", "no!!"]]}
 TABLE = "row,arrival_s,input_tokens,output_tokens\n0,1.5,374,44\n1,4.25,0,109\n"
 
@@ -55,6 +66,12 @@ class TestFormats:
         workload = read_workload(written(tmp_path, jsonl(MOONCAKE, later), name, pack))
         assert workload.conversations[0].turns == (Turn(90, 10), Turn(1, 28, gap_s=45.5))
         assert [conversation.arrival_s for conversation in workload.conversations] == [0.0, 1.5]
+
+    def test_agentic_sessions(self, tmp_path, pack, name):
+        workload = read_workload(written(tmp_path, jsonl(AGENTIC, AGENTIC), name, pack))
+        turns = (Turn(100, 20), Turn(30, 1, gap_s=7.5), Turn(1, 10, gap_s=0.0), Turn(38, 5, gap_s=10.5))
+        assert [each.turns for each in workload.conversations] == [turns, turns]
+        assert workload.conversations[0].arrival_s is None
 
     def test_requests_that_name_the_one_before_are_turns_of_one_conversation(self, tmp_path, pack, name):
         rows = [

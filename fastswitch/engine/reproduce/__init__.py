@@ -1,0 +1,1 @@
+"""The paper's evaluation, simulated: which cases, their figures, and a report beside the paper's."""
