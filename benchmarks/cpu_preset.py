@@ -174,6 +174,7 @@ def model_shape(model: LoadedModel, layout: KVLayout) -> ModelShape:
         weight_bytes_each=model.dtype.itemsize,
         kv_dtype=layout.dtype,
         source="the loaded model",
+        max_positions=model.max_context,
     )
 
 

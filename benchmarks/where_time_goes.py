@@ -1,12 +1,9 @@
 """Where ``fastswitch`` loses to copies that cost nothing (``free_switch``), in seconds each, simulated.
 
-The runs serve one workload with one set of arrivals. Three things cost something:
+The runs serve one workload with one set of arrivals. What is lost to *stall* and to requests that are *away* is read
+off each run's timeline (`fastswitch.engine.lost_time`); what a *full host* costs, KV that was given up and computed
+again, the same run on a host that is never full shows.
 
-- *stall*: the engine stood still for copies, in seconds of the engine;
-- *away*: requests that were wanted on the device and not there, in request-seconds: queued for the link, being copied,
-  landed and not yet seen by an iteration, or waiting for room that a victim was still being copied out of. Divided by
-  the mean number of requests in an iteration they are seconds of the engine: a smaller batch takes hardly less time;
-- *full host*: KV that was given up and computed again; the same run on a host that is never full shows it.
     python benchmarks/where_time_goes.py --setup qwen32b-a100 --seeds 0,1,2 --json out/where_time_goes.json
 
 Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
@@ -14,12 +11,11 @@ Exit status: 0 done, 2 the caller's mistake, in one line; 130 Ctrl-C.
 
 from __future__ import annotations
 
-import bisect
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,35 +26,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fastswitch.engine import Engine, SwapReport
 from fastswitch.engine.experiment import Experiment
-from fastswitch.engine.metrics import latencies
+from fastswitch.engine.lost_time import LostTime
 from fastswitch.engine.options import SimulateOptions
-from fastswitch.engine.replay import Replay
 from fastswitch.engine.runs import SIMULATED_RUNS, RunSpec
 from fastswitch.engine.simulator.prepare import prepare_simulation
-from fastswitch.engine.simulator.roofline import Roofline
 from fastswitch.engine.usage import UsageError, check_writable
-from fastswitch.memory import SwapDirection
 
 __all__ = ["main"]
 
 ROOMY = 1000  # times the device pool: a host that is never full
 NO_REUSE = replace(SIMULATED_RUNS["fastswitch"], name="fastswitch, no reuse", reuse=False)
-
-
-class RecordingRoofline:
-    """A roofline that remembers of each iteration how long it took and how many requests were in it."""
-
-    def __init__(self, roofline: Roofline) -> None:
-        self._roofline = roofline
-        self.iterations: list[tuple[float, int]] = []
-
-    def seconds(self, chunks: Iterable[tuple[int, int, bool]]) -> float:
-        """As the roofline says."""
-        batch = list(chunks)
-        self.iterations.append((self._roofline.seconds(batch), len(batch)))
-        return self.iterations[-1][0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +49,10 @@ class Account:
         tokens_per_s, ttft_p50_s, ttft_p95_s, tbt_max_s: what its users see.
         mean_requests: in an iteration, averaged over time.
         stall_s: seconds of the engine.
-        queued_s, copied_s, unseen_s: request-seconds of swap-ins: before and during the copy, and until it was seen.
-        vacating_s: request-seconds of swap-outs, from the eviction until the room was seen; none where a return took
-            the room before, whose copy was queued behind that one.
+        queued_s, copied_s, unseen_s, vacating_s: request-seconds, as `LostTime` has them.
         recomputed_tokens: whose KV had been there once.
         runs_per_swap: runs of blocks that a swap falls into.
+        away_s: seconds of the engine that the requests away would have filled.
     """
 
     name: str
@@ -92,76 +69,32 @@ class Account:
     vacating_s: float
     recomputed_tokens: int
     runs_per_swap: float
-
-    @property
-    def away_s(self) -> float:
-        """Seconds of the engine that the requests away would have filled."""
-        return (self.queued_s + self.copied_s + self.unseen_s + self.vacating_s) / self.mean_requests
+    away_s: float
 
 
 def watch(experiment: Experiment, run: RunSpec) -> Account:
     """Serve the experiment's workload with one run."""
-    recording = RecordingRoofline(experiment.bed.roofline)  # type: ignore[attr-defined]
-    bed = replace(experiment.bed, roofline=recording)  # type: ignore[type-var]
-    starts: list[float] = []
-    with bed.engine(run) as engine:
-
-        def after_step(_turns_ended: int) -> None:
-            if len(starts) < engine.executed_iterations:
-                starts.append(engine.clock.now() - recording.iterations[-1][0])
-
-        def prompt(conversation: int, turn: int) -> Sequence[int]:
-            return bed.prompt_tokens(experiment.workload, conversation, turn)
-
-        replay = Replay(engine, experiment.workload, experiment.plan, prompt, after_step)
-        replay.run()
-        return account(run.name, engine, replay, recording.iterations, starts)
-
-
-def account(
-    name: str, engine: Engine, replay: Replay, iterations: Sequence[tuple[float, int]], starts: Sequence[float]
-) -> Account:
-    """What a run that has been served has cost; ``iterations`` and when each started, as they were recorded."""
-    tails = latencies(replay.turns.values())
-    outs, ins = (
-        [report for report in engine.counts.of(direction) if not report.job.ahead]  # nobody waits for those
-        for direction in SwapDirection
-    )
-    handed_over = {job for report in ins for job in report.job.after}
-    num_tokens = sum(len(turn.generated) for turn in replay.turns.values())
-    figures = engine.counts.as_json(engine.stall_s)
+    served = experiment.serve(run)
+    figures, switches = served.figures, served.figures["switches"]
+    lost = LostTime.of(served.timeline)
     return Account(
-        name=name,
-        seconds=replay.seconds,
-        tokens_per_s=num_tokens / replay.seconds,
-        ttft_p50_s=tails["ttft_s"]["p50"],
-        ttft_p95_s=tails["ttft_s"]["p95"],
-        tbt_max_s=tails["tbt_s"]["max"],
-        mean_requests=sum(seconds * n for seconds, n in iterations) / sum(seconds for seconds, _ in iterations),
-        stall_s=engine.stall_s,
-        queued_s=sum(report.queue_s for report in ins),
-        copied_s=sum(report.copy_s for report in ins),
-        unseen_s=sum(unseen_s(report, starts) for report in ins),
-        vacating_s=sum(
-            report.queue_s + report.copy_s + unseen_s(report, starts)
-            for report in outs
-            if report.job not in handed_over
-        ),
-        recomputed_tokens=engine.counts.recomputed_tokens,
-        runs_per_swap=figures["runs"] / max(1, len(engine.counts.reports)),
+        name=run.name,
+        seconds=figures["seconds"],
+        tokens_per_s=figures["tokens_per_s"],
+        ttft_p50_s=figures["ttft_s"]["p50"],
+        ttft_p95_s=figures["ttft_s"]["p95"],
+        tbt_max_s=figures["tbt_s"]["max"],
+        **asdict(lost),
+        recomputed_tokens=switches["recomputed_tokens"],
+        runs_per_swap=switches["runs"] / max(1, sum(switches["ways"].values())),
+        away_s=lost.away_s,
     )
-
-
-def unseen_s(report: SwapReport, starts: Sequence[float]) -> float:
-    """Seconds from the end of a job's copies to the iteration that could use what they brought."""
-    done_s = report.copy_done.at_s  # type: ignore[union-attr]
-    next_start = bisect.bisect_left(starts, done_s)
-    return starts[next_start] - done_s if next_start < len(starts) else 0.0
 
 
 def accounts(options: SimulateOptions) -> list[Account]:
     """Of the limit, the run, the run with copies ahead, without reuse, and on a host that is never full."""
     experiment = prepare_simulation(options)
+    experiment.records_timelines = True
     run, spec = SIMULATED_RUNS["fastswitch"], experiment.bed.spec
     roomy_bed = replace(experiment.bed, spec=replace(spec, host_blocks=ROOMY * spec.device_blocks))  # type: ignore[type-var]
     roomy = replace(experiment, bed=roomy_bed)
@@ -240,7 +173,7 @@ def as_json(options: Sequence[SimulateOptions], found: Sequence[Sequence[Account
         **bed.as_json(),
         "pools": {"device_blocks": bed.spec.device_blocks, "host_blocks": bed.spec.host_blocks},
         "results": [
-            {"seed": each.seed, "runs": [{**asdict(run), "away_s": run.away_s} for run in runs]}
+            {"seed": each.seed, "runs": [asdict(run) for run in runs]}
             for each, runs in zip(options, found, strict=True)
         ],
     }

@@ -18,7 +18,7 @@ SMALL = {
     "--runs": "recompute,+groups",
     "--repeat": "1",
 }
-SHAPE = ModelShape("tiny", "tiny", 8, 128, 8, 4, 32, 256, 512, 8, "float64", "the test")
+SHAPE = ModelShape("tiny", "tiny", 8, 128, 8, 4, 32, 256, 512, 8, "float64", "the test", 1024)
 
 
 @pytest.fixture

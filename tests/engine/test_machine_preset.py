@@ -11,7 +11,7 @@ from fastswitch.engine.link import EmulatedLink
 from fastswitch.engine.simulator import CopyWork, IterationWork, LinkCosts, ModelShape, Roofline, RooflineExecutor
 from fastswitch.memory import SwapDirection, SwapJob
 
-SHAPE = ModelShape("tiny", "tiny", 8, 128, 8, 4, 32, 256, 512, 8, "float64", "the test")
+SHAPE = ModelShape("tiny", "tiny", 8, 128, 8, 4, 32, 256, 512, 8, "float64", "the test", 1024)
 PRESET = Roofline(SHAPE, flops=1e9, bytes_per_s=1e9, iteration_s=1e-3)
 PROMPT, TOKEN = (0, 20, True), (30, 1, True)
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import fastswitch
@@ -40,11 +41,11 @@ class Finished:
     def find(self, simulation: Simulation) -> Outcome | None:
         """Its outcome, if it is there and whole."""
         path = self._path(simulation)
-        if not path.exists():
+        if not zipfile.is_zipfile(path):  # nor is what is not there, or was cut short: simulate it again
             return None
         try:
             return Outcome.load(path)
-        except (OSError, ValueError, KeyError, EOFError):  # a disk that was full, say: simulate it again
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return None
 
     def keep(self, simulation: Simulation, outcome: Outcome) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from fastswitch.engine.reproduce.cells import ratio, table
 from fastswitch.engine.reproduce.evaluation import LIMIT, Place
@@ -13,10 +13,10 @@ __all__ = ["lost_table"]
 OURS = "fastswitch"
 
 
-def lost_table(headlines: Iterable[tuple[Place, Result]]) -> str:
+def lost_table(headlines: Mapping[Place, Result]) -> str:
     """A column a place; seconds of the engine, those of requests divided by how many share an iteration."""
-    columns = [_column(result) for _, result in headlines]
-    heads = ["seconds of the engine", *(f"{setup}, {priority}" for (setup, priority), _ in headlines)]
+    columns = [_column(result) for result in headlines.values()]
+    heads = ["seconds of the engine", *(f"{setup}, {priority}" for setup, priority in headlines)]
     return table(heads, [[name, *(column[name] for column in columns)] for name in columns[0]])
 
 

@@ -85,7 +85,7 @@ def _ablation(plt: Any, results: Mapping[Place, Result]) -> Any:
         for axis, (metric, percentile, label) in zip(column, BARS, strict=True):
             heights = {run: result.figure(run, metric, percentile) or 0.0 for run in result.runs}
             axis.bar([*heights], [*heights.values()], color=[_style(run)["color"] for run in heights])
-            axis.set(ylabel=label, yscale="log" if percentile else "linear")
+            axis.set(ylabel=label, yscale="log" if percentile and any(heights.values()) else "linear")
             axis.tick_params(axis="x", rotation=60, labelsize=8)
             axis.grid(visible=True, axis="y", alpha=0.25)
         column[0].set_title(f"{setup}, {priority}")
@@ -101,7 +101,8 @@ def _loads(plt: Any, sweeps: Mapping[Place, list[Result]]) -> Any:
             above.plot(loads, [float("nan") if value is None else value for value in p99], label=run, **_style(run))
             below.plot(loads, [result.figure(run, "tokens_per_s") for result in results], **_style(run))
         above.axhline(QUOTED_P99_S, color="grey", linewidth=0.8)
-        above.set(title=f"{setup}, {priority}", yscale="log", ylabel="TTFT P99, s")
+        known = any(result.figure(run, "ttft_s", "p99") for result in results for run in FOUR_RUNS)
+        above.set(title=f"{setup}, {priority}", yscale="log" if known else "linear", ylabel="TTFT P99, s")
         below.set(xlabel="offered load", ylabel="tokens/s")
         for axis in (above, below):
             axis.grid(visible=True, alpha=0.25)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from fastswitch.engine.environment import environment
-from fastswitch.engine.reproduce.evaluate import OnDone, evaluate
+from fastswitch.engine.reproduce.beside_paper import main_table
 from fastswitch.engine.reproduce.evaluation import Evaluation
 from fastswitch.engine.reproduce.finished import Finished
 from fastswitch.engine.reproduce.pictures import draw_pictures
-from fastswitch.engine.reproduce.report import main_table, report
+from fastswitch.engine.reproduce.report import report
 from fastswitch.engine.reproduce.reproduce_options import ReproduceOptions
+from fastswitch.engine.reproduce.run_plan import OnDone, evaluate
 from fastswitch.engine.reproduce.verdicts import verdicts
 from fastswitch.engine.usage import UsageError, check_writable, writing
 

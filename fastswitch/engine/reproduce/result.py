@@ -51,6 +51,12 @@ class Result:
         return bool(self.runs[run]["saturated"])
 
     @property
+    def workload(self) -> Mapping[str, Any]:
+        """What was served; of several seeds with the first one."""
+        facts: Mapping[str, Any] = next(iter(self.runs.values()))["workload"]
+        return facts
+
+    @property
     def speedups(self) -> dict[str, dict[str, float | None]]:
         """Pair of runs |-> figure |-> how many times better the first is."""
         return speedups([*self.runs.values()])
@@ -88,6 +94,7 @@ def _pooled_figures(runs: Sequence[Mapping[str, Any]], samples: Mapping[str, Kep
     lost["mean_requests"] = sum(run["lost"]["mean_requests"] * run["seconds"] for run in runs) / seconds
     return {
         "name": runs[0]["name"],
+        "workload": runs[0]["workload"],
         **{metric: kept.tail() for metric, kept in samples.items()},
         "tokens_per_s": sum(run["tokens_per_s"] * run["seconds"] for run in runs) / seconds,
         "seconds": seconds,

@@ -30,7 +30,7 @@ OUT, IN = SwapDirection.SWAP_OUT, SwapDirection.SWAP_IN
 
 # 4 weights of attention (Q, K, V, O of 1 x 1) and 12 of the MLP (3 x 1 x 4) make 16 a layer; the head has 16; a token's
 # KV are 4 bytes (K and V of 1 element in 2 bytes).
-TINY = ModelShape("tiny", "tiny", 1, 1, 1, 1, 1, 4, 16, 2, "bfloat16", "made up")
+TINY = ModelShape("tiny", "tiny", 1, 1, 1, 1, 1, 4, 16, 2, "bfloat16", "made up", 1024)
 
 # An iteration takes a second, whatever is in it.
 A_SECOND = Roofline(TINY, flops=math.inf, bytes_per_s=math.inf, iteration_s=1.0)

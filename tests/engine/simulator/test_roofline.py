@@ -17,7 +17,7 @@ from tests.engine.simulator.small_bed import COMPUTING, make_bed
 # a layer: Q 10 x 20, K and V 10 x 10, O 20 x 10 are 600; the MLP's three of 10 x 7 are 210; three layers have 2,430.
 # The head: 11 x 10 = 110. A pair of query and key: 4 FLOPs x 3 layers x 4 heads x 5 = 240.
 # A token's KV: K and V of 3 layers x 2 heads x 5 elements in 2 bytes = 120 bytes.
-ODD = ModelShape("odd", "odd", 3, 10, 4, 2, 5, 7, 11, 2, "bfloat16", "made up")
+ODD = ModelShape("odd", "odd", 3, 10, 4, 2, 5, 7, 11, 2, "bfloat16", "made up", 1024)
 BY_FLOPS = Roofline(ODD, flops=1000.0, bytes_per_s=math.inf, iteration_s=0.0)
 BY_BYTES = Roofline(ODD, flops=math.inf, bytes_per_s=1000.0, iteration_s=0.0)
 

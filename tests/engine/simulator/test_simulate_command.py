@@ -89,7 +89,7 @@ def test_all_runs_are_compared_and_the_json_is_what_the_contract_says(simulate, 
 def check_run(entry, workload):
     assert set(entry) == {
         *("name", "ttft_s", "tbt_s", "tbt_resident_s", "tokens_per_s", "seconds", "iterations"),
-        *("switches", "memory", "tokens_sha256"),
+        *("backlog", "switches", "memory", "tokens_sha256"),
     }
     assert {
         *("swap_outs", "swap_ins", "clean_evictions", "drops", "bytes_out", "bytes_in", "copies", "calls"),
