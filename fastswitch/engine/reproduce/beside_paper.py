@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from fastswitch.engine.reproduce.cells import SPEEDUPS, speedup_cell, table
 from fastswitch.engine.reproduce.evaluation import LIMIT, QUOTED_P99_S, Evaluation, Place
-from fastswitch.engine.reproduce.published import PUBLISHED
+from fastswitch.engine.reproduce.plan import SENSITIVITY
+from fastswitch.engine.reproduce.published import PUBLISHED, PublishedRange
 from fastswitch.engine.reproduce.result import Result
+from fastswitch.engine.reproduce.sensitivity import widest_spans
 
 __all__ = ["beside_notes", "main_table"]
 
@@ -48,36 +50,55 @@ def beside_notes(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _differences(evaluation: Evaluation) -> Iterator[str]:
-    """Where our figures lie beside the paper's, reading by reading."""
+    """Where our figures lie beside the paper's, reading by reading, and what moves ours."""
     lines = []
     for setup in evaluation.asked.setups:
         for figure, published in PUBLISHED.get(setup, {}).items():
-            said = [
-                f"{reading} {low:.2f} to {high:.2f}"
+            spans = {
+                reading: span
                 for reading, results in _readings(evaluation).items()
-                for low, high in [_span(results, setup, figure)]
-                if low is not None and high is not None
-            ]
-            if said:
+                if (span := _span(results, setup, figure)) is not None
+            }
+            if spans:
+                said = [f"{reading} {low:.2f} to {high:.2f}" for reading, (low, high) in spans.items()]
                 lines.append(
-                    f"- {setup}, {SPEEDUPS[figure]}: the paper {published} ({published.known}); here {'; '.join(said)}"
+                    f"- {setup}, {SPEEDUPS[figure]}: the paper {published} ({published.known}); "
+                    f"here {'; '.join(said)}: {_compared(published, spans)}"
                 )
     if lines:
         yield (
-            "The paper's system over vLLM 0.3's way, over both patterns. Which reading is meant, and so how far beyond "
-            "saturation each of the two is, moves these figures more than anything else that is assumed; its abstract "
-            "says 1.4 to 11.2 over all tails:\n"
+            "The paper's system over vLLM 0.3's way, over both patterns, and which readings reach what the paper "
+            "reports, directions left out; its abstract says 1.4 to 11.2 over all tails:\n"
         )
         yield "\n".join(lines) + "\n"
+    for setup in evaluation.asked.setups:
+        changed = [result for result in evaluation.part(SENSITIVITY) if result.case.setup == setup]
+        if changed:
+            yield (
+                f"Besides the reading, what is assumed moves `paper` over `{BASE}` on {setup} (TTFT P95, load 1.0): "
+                f"{'; '.join(widest_spans(changed, 'paper'))}.\n"
+            )
 
 
-def _span(results: Mapping[Place, Result], setup: str, figure: str) -> tuple[float | None, float | None]:
+def _compared(published: PublishedRange, spans: Mapping[str, tuple[float, float]]) -> str:
+    """Which readings' spans meet the paper's range; where none does, on which side of it they are."""
+    least = 0.0 if published.low is None else published.low
+    meeting = [reading for reading, (low, high) in spans.items() if low <= published.high and high >= least]
+    if meeting:
+        return f"the same as {', '.join(meeting)}"
+    below = {high < least for _, high in spans.values()}
+    return "not reached" if below == {True} else "exceeded" if below == {False} else "missed on both sides"
+
+
+def _span(results: Mapping[Place, Result], setup: str, figure: str) -> tuple[float, float] | None:
     values = [
         value
         for place, result in results.items()
-        if place[0] == setup and (value := result.speedups[f"paper/{BASE}"][figure]) is not None
+        if place[0] == setup
+        and result.is_saturated("paper") == result.is_saturated(BASE)
+        and (value := result.speedups[f"paper/{BASE}"][figure]) is not None
     ]
-    return (min(values), max(values)) if values else (None, None)
+    return (min(values), max(values)) if values else None
 
 
 def _speedup_rows(place: Place, evaluation: Evaluation) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastswitch.engine.reproduce.case import options_of
+from fastswitch.engine.reproduce.cells import seconds
 from fastswitch.engine.reproduce.evaluation import QUOTED_P99_S, Evaluation, Place
 from fastswitch.engine.reproduce.plan import FOUR_RUNS, LOAD
 from fastswitch.engine.reproduce.result import Result
@@ -84,8 +85,10 @@ def _ablation(plt: Any, results: Mapping[Place, Result]) -> Any:
     for column, ((setup, priority), result) in zip(axes.T, results.items(), strict=True):
         for axis, (metric, percentile, label) in zip(column, BARS, strict=True):
             heights = {run: result.figure(run, metric, percentile) or 0.0 for run in result.runs}
-            axis.bar([*heights], [*heights.values()], color=[_style(run)["color"] for run in heights])
-            axis.set(ylabel=label, yscale="log" if percentile and any(heights.values()) else "linear")
+            bars = axis.bar([*heights], [*heights.values()], color=[_style(run)["color"] for run in heights])
+            axis.bar_label(bars, [seconds(result.figure(run, metric, percentile)) for run in heights], fontsize=7)
+            axis.set(ylabel=label)
+            axis.margins(y=0.1)
             axis.tick_params(axis="x", rotation=60, labelsize=8)
             axis.grid(visible=True, axis="y", alpha=0.25)
         column[0].set_title(f"{setup}, {priority}")

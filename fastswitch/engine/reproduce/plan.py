@@ -136,7 +136,10 @@ def _sensitivity(
 
 
 def _groups(asked: ReproduceOptions, setup: str, scale: float | None) -> list[Case]:
-    """Blocks one by one or in groups, once all layers of a block are one piece; in overload, where it matters most."""
+    """Blocks one by one or in groups, once all layers of a block are one piece; in overload, where it matters most.
+
+    Several seeds, since the two differ little.
+    """
     own = find_setup(setup)
     return [
         _case(
@@ -153,11 +156,13 @@ def _groups(asked: ReproduceOptions, setup: str, scale: float | None) -> list[Ca
             link_gbps=gbps,
             block_size=block_size,
             host_tokens=host_tokens,
+            seed=seed,
         )
         for block_size, calls in ((16, CALLS_US[:4]), (1, (1.0, 10.0)))
         for host, host_tokens in (("host roomy", None), ("host full", int(own.device_tokens * FULL_HOST)))
         for link, gbps in LINKS_GBPS.items()
         for call_us in calls
+        for seed in range(asked.seed, asked.seed + FULL_SEEDS)
     ]
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from fastswitch.engine.metrics import speedup
 from fastswitch.engine.reproduce.cells import ratio, seconds, speedup_cell, table
 from fastswitch.engine.reproduce.evaluation import LIMIT, Evaluation
-from fastswitch.engine.reproduce.plan import FOUR_RUNS, GROUPS, SENSITIVITY
+from fastswitch.engine.reproduce.plan import FOUR_RUNS, SENSITIVITY
 from fastswitch.engine.reproduce.result import Result
 
-__all__ = ["groups_section", "sensitivity_section"]
+__all__ = ["sensitivity_section", "widest_spans"]
 
-BASE, OURS = "vllm_0_3", ("paper", "fastswitch")
+BASE = "vllm_0_3"
 
 
 def sensitivity_section(evaluation: Evaluation) -> Iterator[str]:
@@ -41,29 +41,10 @@ def sensitivity_section(evaluation: Evaluation) -> Iterator[str]:
             ],
             [_row(result) for result in of_setup],
         )
-        yield f"Which assumption decides, {setup}: {'; '.join(_spans(of_setup))}.\n"
-
-
-def groups_section(evaluation: Evaluation) -> Iterator[str]:
-    """Blocks one by one against groups, all layers of a block in one piece in both."""
-    results = evaluation.part(GROUPS)
-    if not results:
-        return
-    yield (
-        "## Do block groups still pay once all layers of a block are one piece?\n\n`modern` (paged, one batch a job) "
-        f"against `fastswitch` (block groups, each job its cheapest way), {results[0].case.setup}, Random, the reading "
-        "as conversations. Ratios above 1: groups are better.\n"
-    )
-    heads = ["block", "link, host", "us a call", "blocks a run, `modern`", "`fastswitch`"]
-    yield table([*heads, "TTFT P95", "TTFT P99", "TBT P99.9", "tokens/s"], [_groups_row(result) for result in results])
-    behind = [
-        value
-        for result in results
-        for figure in ("ttft_p95", "tokens_per_s")
-        if (value := speedup(result.runs["fastswitch"], result.runs["modern"])[figure]) is not None
-    ]
-    if behind:
-        yield f"Over all of these TTFT P95 and tokens/s are {min(behind):.2f} to {max(behind):.2f} times `modern`'s.\n"
+        yield (
+            f"Which assumption decides, {setup}, `fastswitch` over `{BASE}` in TTFT P95: "
+            f"{'; '.join(widest_spans(of_setup, 'fastswitch'))}.\n"
+        )
 
 
 def _row(result: Result) -> list[str]:
@@ -81,29 +62,17 @@ def _row(result: Result) -> list[str]:
     ]
 
 
-def _spans(results: Sequence[Result]) -> list[str]:
-    """How far each change moves what ``fastswitch`` gains on the base in TTFT P95; the widest first."""
+def widest_spans(results: Sequence[Result], run: str) -> list[str]:
+    """How far each change moves what a run gains on the base in TTFT P95; the widest first."""
     spans = []
     for changed in dict.fromkeys(result.case.changed for result in results):
         gains = [
-            value
+            (value, speedup_cell(result, run, BASE, "ttft_p95"))
             for result in results
             if result.case.changed == changed
-            and (value := speedup(result.runs["fastswitch"], result.runs[BASE])["ttft_p95"]) is not None
+            and (value := speedup(result.runs[run], result.runs[BASE])["ttft_p95"]) is not None
         ]
         if gains:
-            spans.append((max(gains) / min(gains), f"{changed} ({ratio(min(gains))} to {ratio(max(gains))})"))
+            (least, low), (most, high) = min(gains), max(gains)
+            spans.append((most / least, f"{changed}: {low} to {high}"))
     return [said for _, said in sorted(spans, reverse=True)]
-
-
-def _groups_row(result: Result) -> list[str]:
-    runs, options = result.runs, result.case.options
-    lengths = [runs[run]["switches"]["blocks_per_copy"] for run in ("modern", "fastswitch")]
-    figures = ("ttft_p95", "ttft_p99", "tbt_p99.9", "tokens_per_s")
-    return [
-        f"{runs['modern']['memory']['block_bytes'] / 1024:,.0f} KiB",
-        result.case.changed,
-        f"{options.call_us:g}",
-        *("-" if length is None else f"{length:.1f}" for length in lengths),
-        *(speedup_cell(result, "fastswitch", "modern", figure) for figure in figures),
-    ]

@@ -83,6 +83,7 @@ def test_the_whole(tmp_path):
     }
     groups = [case for case in cases if case.part == GROUPS]
     assert {case.runs for case in groups} == {("modern", "fastswitch")}
+    assert Counter(case.options.seed for case in groups) == dict.fromkeys((0, 1, 2), len(groups) // 3)
     asked = {(c.options.link_gbps, c.options.call_us, c.options.host_tokens) for c in groups}
     assert {(gbps, us, host) for gbps in (25.6, 51.2) for us in (1, 2, 5, 10) for host in (None, 60_000)} <= asked
 

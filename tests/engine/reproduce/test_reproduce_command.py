@@ -112,7 +112,8 @@ def test_full_has_seeds_sensitivity_and_block_groups(reproduce, tmp_path, monkey
     report = (tmp_path / "report.md").read_text()
     assert "Seeds 0, 1, 2 together:" in report
     assert "## Spread" in report
-    assert "Which assumption decides, llama8b-a10: " in report
+    assert "Which assumption decides, llama8b-a10, `fastswitch` over `vllm_0_3` in TTFT P95: " in report
+    assert "what is assumed moves `paper` over `vllm_0_3` on llama8b-a10" in report
     assert "| dispatch, us a call | 20 |" in report
     assert "## Do block groups still pay" in report
     assert "| 2,048 KiB | PCIe 5.0, host full | 1 |" in report

@@ -26,6 +26,9 @@ def test_seeds_are_pooled_by_their_samples_and_their_totals():
         "drops": 0,
         "stall_s": 1.0,
         "recomputed_tokens": 14,
+        "blocks_out": 8,
+        "blocks_in": 12,
+        "copies": 10,
     }
     said = together.as_json()
     assert (said["seed"], said["seeds"]) == (POOLED, [0, 1])
