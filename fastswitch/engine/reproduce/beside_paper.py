@@ -60,7 +60,10 @@ def _differences(evaluation: Evaluation) -> Iterator[str]:
                 if (span := _span(results, setup, figure)) is not None
             }
             if spans:
-                said = [f"{reading} {low:.2f} to {high:.2f}" for reading, (low, high) in spans.items()]
+                said = [
+                    f"{reading} {low:.2f}{f' to {high:.2f}' if high > low else ''}"
+                    for reading, (low, high) in spans.items()
+                ]
                 lines.append(
                     f"- {setup}, {SPEEDUPS[figure]}: the paper {published} ({published.known}); "
                     f"here {'; '.join(said)}: {_compared(published, spans)}"
@@ -85,9 +88,9 @@ def _compared(published: PublishedRange, spans: Mapping[str, tuple[float, float]
     least = 0.0 if published.low is None else published.low
     meeting = [reading for reading, (low, high) in spans.items() if low <= published.high and high >= least]
     if meeting:
-        return f"the same as {', '.join(meeting)}"
+        return f"reached by {', '.join(meeting)}"
     below = {high < least for _, high in spans.values()}
-    return "not reached" if below == {True} else "exceeded" if below == {False} else "missed on both sides"
+    return "not reached" if below == {True} else "exceeded" if below == {False} else "it lies between two readings"
 
 
 def _span(results: Mapping[Place, Result], setup: str, figure: str) -> tuple[float, float] | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fastswitch.engine.link import ENTRY_S
 from fastswitch.engine.reproduce.cells import SPEEDUPS, ratio, speedup_cell, table
 from fastswitch.engine.reproduce.evaluation import Evaluation
-from fastswitch.engine.reproduce.plan import GROUPS
+from fastswitch.engine.reproduce.plan import GROUPS, LINKS_GBPS
 from fastswitch.engine.reproduce.result import Result, pooled
 from fastswitch.engine.reproduce.verdicts import CHANCE
 
@@ -58,8 +59,14 @@ def _answer(settings: Sequence[Sequence[Result]]) -> str:
     return (
         f"**{said.capitalize()}**: with every seed better by more than {CHANCE:.0%} in TTFT P95 or tokens/s in "
         f"{len(better)} of {len(settings)} settings, worse in {len(worse)}; {', '.join(spans)} times `{PAGED}`'s over "
-        "all of them. One call moves a batch of blocks wherever they lie, so their number is no longer paid for.\n"
+        f"all of them. One call moves a batch of blocks wherever they lie, and its {1e6 * ENTRY_S:g} us a block are "
+        f"hidden behind the bytes unless a block has less than {_least_block_kib():.0f} KiB at "
+        f"{max(LINKS_GBPS.values()):g} GB/s.\n"
     )
+
+
+def _least_block_kib() -> float:
+    return ENTRY_S * max(LINKS_GBPS.values()) * 1e9 / 1024
 
 
 def _in_each_seed(results: Sequence[Result], figure: str, sign: int) -> bool:

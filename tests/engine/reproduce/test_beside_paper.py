@@ -25,10 +25,10 @@ def evaluation(tmp_path, conversations, turns, *, saturated=True):
 @pytest.mark.parametrize(
     ("conversations", "turns", "said"),
     [
-        (5.0, 1.2, "1 conversation/s 5.00 to 5.00; 1 turn/s 1.20 to 1.20: the same as 1 conversation/s"),
-        (3.0, 1.2, "1 conversation/s 3.00 to 3.00; 1 turn/s 1.20 to 1.20: not reached"),
-        (9.0, 8.0, "1 conversation/s 9.00 to 9.00; 1 turn/s 8.00 to 8.00: exceeded"),
-        (9.0, 1.2, "1 conversation/s 9.00 to 9.00; 1 turn/s 1.20 to 1.20: missed on both sides"),
+        (5.0, 1.2, "1 conversation/s 5.00; 1 turn/s 1.20: reached by 1 conversation/s"),
+        (3.0, 1.2, "1 conversation/s 3.00; 1 turn/s 1.20: not reached"),
+        (9.0, 8.0, "1 conversation/s 9.00; 1 turn/s 8.00: exceeded"),
+        (9.0, 1.2, "1 conversation/s 9.00; 1 turn/s 1.20: it lies between two readings"),
     ],
 )
 def test_which_reading_reaches_the_paper(tmp_path, conversations, turns, said):
