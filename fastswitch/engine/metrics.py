@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastswitch.engine.request import Turn
 
-__all__ = ["PERCENTILES", "SAMPLES_BEYOND", "Tail", "latencies", "latency_samples", "speedup", "tail", "tokens_sha256"]
+__all__ = ["PERCENTILES", "SAMPLES_BEYOND", "Tail", "latency_samples", "speedup", "tail", "tokens_sha256"]
 
 PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 SAMPLES_BEYOND = 5  # samples wanted beyond a percentile
@@ -56,11 +56,6 @@ def latency_samples(turns: Iterable[Turn]) -> dict[str, NDArray[np.float64]]:
         "tbt_s": np.concatenate([np.empty(0), *gaps]),
         "tbt_resident_s": np.concatenate([np.empty(0), *(gap[here] for gap, here in zip(gaps, stayed, strict=True))]),
     }
-
-
-def latencies(turns: Iterable[Turn]) -> dict[str, Tail]:
-    """The tails of ``latency_samples``."""
-    return {metric: tail(seconds) for metric, seconds in latency_samples(turns).items()}
 
 
 def tokens_sha256(turns: Mapping[tuple[int, int], Turn]) -> str:

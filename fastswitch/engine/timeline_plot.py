@@ -74,7 +74,7 @@ def _run(axis: Any, name: str, timeline: Timeline, window: Window) -> None:
     axis.tick_params(axis="y", length=0)
     stalled_ms = sum(window.milliseconds(*stall)[1] for stall in stalls)
     axis.set_title(name, loc="left", fontsize=9, fontweight="bold", pad=2)
-    seen = f"{len(iterations)} iterations, stall {stalled_ms:.3g} ms"
+    seen = f"{len(iterations)} iterations, stall {stalled_ms:,.{0 if stalled_ms >= 100 else 1}f} ms"
     axis.set_title(seen, loc="right", fontsize=8, pad=2)
     axis.grid(visible=True, axis="x", alpha=0.25)
     axis.set_axisbelow(True)
