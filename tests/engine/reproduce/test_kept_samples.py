@@ -43,6 +43,14 @@ def test_a_percentile_that_was_thinned_out_in_one_run_is_none():
     assert KeptSamples.pooled([KeptSamples.of(quick), KeptSamples.of(slow)]).tail()["p95"] is None
 
 
+def test_a_tail_of_which_one_run_kept_a_part_alone_is_none():
+    # P99 of both lies at 98: the slow run kept what is above 98.5, the quick one all that is above 0.985
+    quick, slow = np.linspace(0, 1, 100_000), np.linspace(0, 100, 100_000)
+    kept = KeptSamples.pooled([KeptSamples.of(quick), KeptSamples.of(slow)]).tail()
+    assert kept["p99"] is None
+    assert kept["p99.9"] == pytest.approx(np.percentile(np.concatenate([quick, slow]), 99.9))
+
+
 def test_the_curve_falls_from_all_to_one():
     values, above = KeptSamples.of(drawn(0, 2 * MOST_WHOLE)).above()
     assert len(values) < BODY_POINTS + 0.02 * 2 * MOST_WHOLE

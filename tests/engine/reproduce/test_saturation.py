@@ -1,9 +1,11 @@
 """More is asked for than can be served."""
 
+import numpy as np
 import pytest
 
 from fastswitch.engine.reproduce.saturation import Offered, is_saturated, offered_tokens
-from fastswitch.engine.workloads import plan_as_recorded, synthetic_workload
+from fastswitch.engine.workloads import Conversation, Turn, Workload, plan_as_recorded, synthetic_workload
+from fastswitch.engine.workloads.arrivals import ArrivalPlan, ConversationTiming, TurnTiming
 
 
 def backlog(seconds, tokens_per_s):
@@ -31,6 +33,13 @@ def test_twice_the_rate_asks_for_twice_as_much_where_nobody_thinks():
     assert slow.per_s == pytest.approx(mean, rel=0.15)
     assert quick.per_s == pytest.approx(2 * slow.per_s)
     assert slow.span_s == pytest.approx(2 * quick.span_s)
+
+
+def test_a_slow_start_and_a_late_end_are_left_out():
+    starts = np.cumsum([100.0, *[1.0] * 48, 100.0]).tolist()
+    workload = Workload("made up", 0, tuple(Conversation(i, (Turn(10, 10),)) for i in range(len(starts))))
+    plan = ArrivalPlan(tuple(ConversationTiming(start_s, (TurnTiming(),)) for start_s in starts), None, None)
+    assert offered_tokens(workload, plan).per_s == pytest.approx(10, rel=0.05)
 
 
 def test_thinking_spreads_what_is_asked_for():

@@ -50,6 +50,11 @@ def test_less_than_chance_breaks_nothing(tmp_path):
     assert all(line.endswith(": met") for line in lines(found, "the order"))
 
 
+def test_more_than_chance_breaks_it(tmp_path):
+    found = evaluation(tmp_path, WAITS | {"+async": WAITS["+groups"] * 1.04})
+    assert all("missed: `+async`" in line for line in lines(found, "the order"))
+
+
 def test_who_is_better_than_ours_is_named(tmp_path):
     better = WAITS | {"modern": 40.0}
     paper, ours = (line for line in lines(evaluation(tmp_path, better), "`") if "at least as good" in line)
