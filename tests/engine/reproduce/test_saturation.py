@@ -36,7 +36,7 @@ def test_twice_the_rate_asks_for_twice_as_much_where_nobody_thinks():
 
 
 def test_a_slow_start_and_a_late_end_are_left_out():
-    starts = np.cumsum([100.0, *[1.0] * 48, 100.0]).tolist()
+    starts = np.cumsum([0.0, 100.0, *[1.0] * 47, 100.0]).tolist()
     workload = Workload("made up", 0, tuple(Conversation(i, (Turn(10, 10),)) for i in range(len(starts))))
     plan = ArrivalPlan(tuple(ConversationTiming(start_s, (TurnTiming(),)) for start_s in starts), None, None)
     assert offered_tokens(workload, plan).per_s == pytest.approx(10, rel=0.05)
