@@ -1,4 +1,4 @@
-"""The README is true: its Python runs, and what it names exists."""
+"""The README and the pages that it points to are true: their Python runs, and what they name exists."""
 
 import contextlib
 import io
@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PAGES = ("README.md", "docs/parts.md", "docs/command_line.md", "docs/figures.md")
+TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+SNIPPETS = [
+    pytest.param(page, code, id=f"{Path(page).stem}-{number}")
+    for page, text in TEXTS.items()
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+]
+LONGEST = 20  # lines of a README's example
 
 
 @pytest.fixture(autouse=True)
@@ -17,44 +23,63 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is measured here is not kept
 
 
-def run(snippet):
+def run(snippet, page="README.md"):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(snippet, "README.md", "exec"), {})  # noqa: S102
+        exec(compile(snippet, page, "exec"), {})  # noqa: S102
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
-def test_a_snippet_runs(snippet):
-    run(snippet)
+@pytest.mark.parametrize(("page", "code"), SNIPPETS)
+def test_a_snippet_runs(page, code):
+    run(code, page)
+
+
+def snippets(page):
+    return [param.values[1] for param in SNIPPETS if param.values[0] == page]
 
 
 def test_the_snippets_show_what_the_text_says():
-    assert run(SNIPPETS[0]) == "PagedAllocator 10 groups\nBlockGroupAllocator 2 groups\n"
-    assert run(SNIPPETS[1]) == "25 2\n"
+    assert run(snippets("README.md")[0]) == "25 2\n"
+    assert run(snippets("docs/parts.md")[0]) == "PagedAllocator 10 groups\nBlockGroupAllocator 2 groups\n"
+    assert run(snippets("docs/parts.md")[1]) == "25 2\n"
+
+
+def test_the_readme_has_a_short_example_of_each_folder():
+    for folder, code in zip(("memory", "kernels", "sched", "engine"), snippets("README.md"), strict=True):
+        assert f"from fastswitch.{folder} import" in code
+        assert len(code.splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_links_to_what_is_there(page):
+    prose = re.sub(r"```.*?```|`[^`\n]+`", "", TEXTS[page], flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)", prose):
+        if not target.startswith("https://"):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_every_make_target_and_folder_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"make ([a-z]+)", TEXT)) - {"sure"}:
+    for target in set(re.findall(r"make ([a-z]+)", "".join(TEXTS.values()))) - {"sure"}:
         assert f"\n{target}:" in makefile, target
-    for folder in re.findall(r"^    ([a-z/]+/) ", TEXT, re.MULTILINE):
+    for folder in re.findall(r"^    ([a-z/]+/) ", TEXTS["README.md"], re.MULTILINE):
         assert (ROOT / folder).is_dir(), folder
 
 
 def test_the_table_of_runs_is_the_code():
     from fastswitch.engine.runs import RUNS
 
-    for table in TEXT.split("\n\n"):
-        if table.startswith("| run |"):
-            rows = re.findall(r"^\| `([a-z_0-9+]+)` \|", table, re.MULTILINE)
-            assert rows == list(RUNS)
+    tables = [table for table in TEXTS["README.md"].split("\n\n") if table.startswith("| run |")]
+    assert tables
+    for table in tables:
+        assert re.findall(r"^\| `([a-z_0-9+]+)` \|", table, re.MULTILINE) == list(RUNS)
 
 
 def test_the_table_of_ways_is_the_code():
     from fastswitch.kernels import TRANSFERS
 
-    (table,) = (table for table in TEXT.split("\n\n") if table.startswith("| way |"))
+    (table,) = (table for table in TEXTS["docs/parts.md"].split("\n\n") if table.startswith("| way |"))
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == list(TRANSFERS)
 
 
