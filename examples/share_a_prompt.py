@@ -2,6 +2,13 @@
 
 A prompt is forked into samples, one sample into two continuations. All are switched out and come back; what each reads
 is compared with what was written, and the blocks are counted against as many separate copies.
+
+    $ PYTHONPATH=. python examples/share_a_prompt.py
+    6 requests hold 50 blocks; apart they would hold 207
+    prompt: swap_out 32 blocks in 2 runs
+    0: swap_out 4 blocks in 1 runs
+    ...
+    everybody reads what was written
 """
 
 import numpy as np
@@ -46,6 +53,7 @@ def main():
 
     held = DEVICE_BLOCKS - kv.num_free
     apart = sum(-(-len(tokens) // BLOCK_SIZE) for tokens in written.values())
+    assert 4 * held < apart
     print(f"{len(written)} requests hold {held} blocks; apart they would hold {apart}")
 
     for request_id in written:

@@ -81,8 +81,3 @@ def test_the_table_of_ways_is_the_code():
 
     (table,) = (table for table in TEXTS["docs/parts.md"].split("\n\n") if table.startswith("| way |"))
     assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == list(TRANSFERS)
-
-
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_an_example_runs(example):
-    run(example.read_text(encoding="utf-8").replace('if __name__ == "__main__":', "if True:"))
