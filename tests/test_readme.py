@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/parts.md", "docs/command_line.md", "docs/figures.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/parts.md", "docs/command_line.md", "docs/figures.md")
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 SNIPPETS = [
     pytest.param(page, code, id=f"{Path(page).stem}-{number}")
@@ -65,6 +65,14 @@ def test_every_make_target_and_folder_exists():
         assert f"\n{target}:" in makefile, target
     for folder in re.findall(r"^    ([a-z/]+/) ", TEXTS["README.md"], re.MULTILINE):
         assert (ROOT / folder).is_dir(), folder
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_a_file_that_is_named_is_there(page):
+    named = re.findall(r"`((?:fastswitch|tests|benchmarks|docs|examples)/[\w/.]+\.(?:py|md|json|png))`", TEXTS[page])
+    assert named
+    for path in named:
+        assert (ROOT / path).is_file(), path
 
 
 def test_the_table_of_runs_is_the_code():
