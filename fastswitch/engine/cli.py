@@ -1,4 +1,4 @@
-"""The command line: ``fastswitch bench``, ``simulate``, ``reproduce``, ``generate`` and ``calibrate``.
+"""The command line: ``fastswitch bench``, ``simulate``, ``reproduce``, ``generate``, ``calibrate`` and ``info``.
 
 Exit status: 0 done, 1 a failure, 2 the caller's mistake (one line on stderr), 130 Ctrl-C (with what was measured so
 far).
@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from fastswitch import __version__
 from fastswitch.engine.attention import RefusedModelError
+from fastswitch.engine.help_panels import arrange_help, examples
 from fastswitch.engine.options import BenchOptions, SimulateOptions
 from fastswitch.engine.shared_options import (
     Aging,
@@ -51,21 +53,35 @@ from fastswitch.engine.workloads import WorkloadError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="fastswitch",
-    help="KV-cache context switching for LLM serving: compare ways to switch requests, here or simulated.",
-    add_completion=False,
-    no_args_is_help=False,
-    pretty_exceptions_enable=False,
+app = typer.Typer(name="fastswitch", add_completion=False, pretty_exceptions_enable=False)
+COMPARE, HERE = "Compare ways to switch requests", "On this machine"
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="New here? fastswitch simulate --setup llama8b-a10 --conversations 60, which needs neither GPU nor model.",
 )
+def _root(
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
+) -> None:
+    """Move an LLM request's KV cache off the GPU and back, cheaply: compare ways to do it, here or simulated."""
+    if version:
+        typer.echo(f"fastswitch {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-@app.callback()
-def _root() -> None:
-    """KV-cache context switching for LLM serving."""
-
-
-@app.command(epilog="Example: fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png")
+@app.command(
+    rich_help_panel=COMPARE,
+    epilog=examples(
+        "fastswitch bench --conversations 32 --device-tokens 640 --block-size 4",
+        "fastswitch bench --runs vllm_0_3,fastswitch --json out.json --plot out.png",
+        "fastswitch bench --clients 4 --policy vtc-preemptive --clients-plot clients.png",
+    ),
+)
 def bench(
     model: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or *-shapes")] = "tiny",
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
@@ -123,7 +139,12 @@ def bench(
 
 
 @app.command(
-    epilog="Example: fastswitch simulate --setup llama8b-a10 --conversations 200 --json out.json --plot out.png"
+    rich_help_panel=COMPARE,
+    epilog=examples(
+        "fastswitch simulate --setup llama8b-a10 --conversations 200 --json out.json --plot out.png",
+        "fastswitch simulate --setup qwen32b-a100 --runs vllm_0_3,fastswitch,free_switch --priority markov",
+        "fastswitch simulate --setup llama8b-a100 --packer chunked --tbt-target 50",
+    ),
 )
 def simulate(
     setup: Annotated[
@@ -188,7 +209,13 @@ def simulate(
     run_simulation(SimulateOptions(command=shlex.join(["fastswitch", *sys.argv[1:]]), **given))
 
 
-@app.command(epilog="Example: fastswitch reproduce --report out/reproduce")
+@app.command(
+    rich_help_panel=COMPARE,
+    epilog=examples(
+        "fastswitch reproduce --report out/reproduce",
+        "fastswitch reproduce --full",
+    ),
+)
 def reproduce(
     full: Annotated[
         bool, typer.Option("--full", help="1000 conversations and three seeds, and what each assumption is worth")
@@ -222,7 +249,12 @@ def reproduce(
     )
 
 
-@app.command(epilog='Example: fastswitch generate --model ./my-model --prompt "Once upon a time"')
+@app.command(
+    rich_help_panel=HERE,
+    epilog=examples(
+        'fastswitch generate --model ./my-model --prompt "Once upon a time"',
+    ),
+)
 def generate(
     model: Annotated[str, typer.Option(help="tiny, a folder, a hub id, or *-shapes")],
     prompt: Annotated[str, typer.Option(help="text to continue")],
@@ -236,7 +268,12 @@ def generate(
     generate_text(model, prompt, max_new_tokens=max_new_tokens, device=device, dtype=dtype)
 
 
-@app.command(epilog="Example: fastswitch calibrate --plot costs.png")
+@app.command(
+    rich_help_panel=HERE,
+    epilog=examples(
+        "fastswitch calibrate --plot costs.png",
+    ),
+)
 def calibrate(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU if there is one")] = None,
     json: Annotated[Path | None, typer.Option(help="write the table here")] = None,
@@ -248,13 +285,28 @@ def calibrate(
     run_calibrate(device=device, json_path=json, plot_path=plot, command=shlex.join(["fastswitch", *sys.argv[1:]]))
 
 
+@app.command(
+    rich_help_panel=HERE,
+    epilog=examples(
+        "fastswitch info --json machine.json",
+    ),
+)
+def info(
+    json: Annotated[Path | None, typer.Option(help="write the same as an object here, for a bug report")] = None,
+) -> None:
+    """Say what this machine has: versions, device, pinned memory, ways to copy, and how to get what is missing."""
+    from fastswitch.engine.info_command import run_info
+
+    run_info(json_path=json, command=shlex.join(["fastswitch", *sys.argv[1:]]))
+
+
 def main() -> None:
     """The console script's entry: one line for every mistake."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # One core is left to the threads that copy; with two matmul threads on two cores they would take turns.
     torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
     try:
-        status = typer.main.get_command(app).main(standalone_mode=False)
+        status = arrange_help(typer.main.get_command(app)).main(standalone_mode=False)
     except (UsageError, WorkloadError, RefusedModelError) as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from fastswitch.kernels.block_copy import (
     scatter_blocks,
     scatter_blocks_reference,
 )
-from fastswitch.kernels.choose_transfer import choose_transfer, transfer_costs
+from fastswitch.kernels.choose_transfer import choose_transfer, costs_path, remembered_costs, transfer_costs
 from fastswitch.kernels.kv_write import write_kv, write_kv_reference
 from fastswitch.kernels.merge_attention import merge_attention, merge_attention_reference
 from fastswitch.kernels.paged_attention import paged_attention, paged_attention_reference
@@ -46,6 +46,7 @@ __all__ = [
     "choose_transfer",
     "copy_blocks",
     "copy_blocks_reference",
+    "costs_path",
     "gather_blocks",
     "gather_blocks_reference",
     "merge_attention",
@@ -56,6 +57,7 @@ __all__ = [
     "partial_attention_reference",
     "per_block",
     "per_run",
+    "remembered_costs",
     "scatter_blocks",
     "scatter_blocks_reference",
     "staged",

@@ -24,7 +24,7 @@ from fastswitch.kernels._triton import triton_version
 from fastswitch.kernels.measure_transfers import measure_costs
 from fastswitch.kernels.transfer_costs import CopyDirection, TransferCosts
 
-__all__ = ["choose_transfer", "machine_of", "transfer_costs"]
+__all__ = ["choose_transfer", "costs_path", "machine_of", "remembered_costs", "transfer_costs"]
 
 SCHEMA = 1  # of the file; what was measured otherwise is stale
 
@@ -70,14 +70,26 @@ def transfer_costs(
         folder: where tables are kept; None: ``$XDG_CACHE_HOME/fastswitch``, by default ``~/.cache/fastswitch``.
         anew: measure even if a table is there.
     """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = torch.device(device)
-    if found.type == "cuda" and found.index is None:
-        found = torch.device("cuda", torch.cuda.current_device())
     if anew:
         _of_this_process.cache_clear()
-    return _of_this_process(found, folder or cache_folder(), anew=anew)
+    return _of_this_process(_device(device), folder or cache_folder(), anew=anew)
+
+
+def remembered_costs(device: torch.device | str | None = None, *, folder: Path | None = None) -> TransferCosts | None:
+    """The table of an earlier measurement; None if there is none that holds for ``device``. Measures nothing.
+
+    Args:
+        device: as for `transfer_costs`.
+        folder: as for `transfer_costs`.
+    """
+    found = _device(device)
+    return _read(costs_path(found, folder=folder), machine_of(found))
+
+
+def costs_path(device: torch.device | str | None = None, *, folder: Path | None = None) -> Path:
+    """The file in which the table of ``device`` is kept; it need not be there. Arguments as for `transfer_costs`."""
+    name = hashlib.sha256(json.dumps(machine_of(_device(device))).encode()).hexdigest()[:16]
+    return (folder or cache_folder()) / f"transfer-costs-{name}.json"
 
 
 def machine_of(device: torch.device) -> dict[str, str]:
@@ -96,13 +108,20 @@ def machine_of(device: torch.device) -> dict[str, str]:
 
 @functools.cache
 def _of_this_process(device: torch.device, folder: Path, *, anew: bool) -> TransferCosts:
-    machine = machine_of(device)
-    path = folder / f"transfer-costs-{hashlib.sha256(json.dumps(machine).encode()).hexdigest()[:16]}.json"
-    costs = None if anew else _read(path, machine)
+    costs = None if anew else remembered_costs(device, folder=folder)
     if costs is None:
-        costs = measure_costs(device, machine)
-        _write(path, costs)
+        costs = measure_costs(device, machine_of(device))
+        _write(costs_path(device, folder=folder), costs)
     return costs
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.device(device)
+    if found.type == "cuda" and found.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return found
 
 
 def _read(path: Path, machine: dict[str, str]) -> TransferCosts | None:

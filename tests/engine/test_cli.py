@@ -126,7 +126,6 @@ def test_generate_without_a_tokenizer_takes_utf8_bytes(run):
 
 POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, mlfq, got 'lottery'"
 MISTAKES = {
-    "no command": ([], "Missing command. (see fastswitch --help)"),
     "unknown command": (["bnech"], "No such command 'bnech'."),
     "unknown option": (["bench", "--colour", "red"], "No such option: --colour"),
     "unknown run": (["bench", "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(RUNS)),
