@@ -11,7 +11,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 PARTS = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["your_own_policy.md"])
+@pytest.mark.parametrize("page", ["your_own_policy.md", "tour.md"])
 def test_a_page_runs_and_prints_what_it_shows(page):
     names, printed, shown = {}, io.StringIO(), []
     for kind, text in PARTS.findall((DOCS / page).read_text(encoding="utf-8")):
