@@ -1,7 +1,10 @@
 """`__all__` equals reality, and every public name is explained."""
 
 import ast
+import dataclasses
+import enum
 import importlib
+import inspect
 
 import pytest
 
@@ -80,3 +83,28 @@ def unexplained(tree):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_every_public_name_is_explained(name):
     assert not list(unexplained(ast.parse(MODULES[name].read_text(encoding="utf-8"))))
+
+
+def behaves(public):
+    """Whether an example would show anything: not of a protocol, a value, an enumeration, an error."""
+    if inspect.isfunction(public):
+        return True
+    is_value = dataclasses.is_dataclass(public) or issubclass(public, (tuple, enum.Enum, BaseException))
+    return not is_value and not getattr(public, "_is_protocol", False)
+
+
+def has_example(public):
+    """In its own docstring, or in one of its methods'."""
+    members = vars(public).values() if inspect.isclass(public) else ()
+    docstrings = [public.__doc__, *(getattr(member, "__doc__", None) for member in members)]
+    return any(">>>" in docstring for docstring in docstrings if docstring)
+
+
+@pytest.mark.parametrize("folder", ["memory", "sched"])
+def test_what_behaves_has_an_example(folder):
+    """tests/<folder>/test_doctests.py runs them."""
+    package = load(f"fastswitch.{folder}")
+    exported = [getattr(package, name) for name in package.__all__ if not name.isupper()]
+    behaving = [public for public in exported if behaves(public)]
+    assert len(behaving) > 10
+    assert [public.__name__ for public in behaving if not has_example(public)] == []

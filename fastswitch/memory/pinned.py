@@ -65,6 +65,20 @@ def pinned_memory(piece_bytes: Sequence[int], registrar: HostRegistrar) -> NDArr
     Raises:
         ValueError: if there is no piece, or one is not whole pages.
         RuntimeError: if the memory cannot be mapped or a piece not be locked; then nothing stays mapped or locked.
+
+    >>> class Registrar:  # a stand-in for the driver
+    ...     def register(self, address, num_bytes):
+    ...         print("locked", {mmap.PAGESIZE: "a page"}[num_bytes])
+    ...     def unregister(self, address):
+    ...         print("unlocked")
+    >>> memory = pinned_memory([mmap.PAGESIZE] * 2, Registrar())
+    locked a page
+    locked a page
+    >>> memory.shape == (2 * mmap.PAGESIZE,)
+    True
+    >>> del memory
+    unlocked
+    unlocked
     """
     for num_bytes in piece_bytes:
         if num_bytes < 1 or num_bytes % mmap.PAGESIZE:

@@ -37,6 +37,16 @@ class Tier:
     Args:
         allocator: who hands out the pool's blocks; nobody else may use it.
         block_size: tokens in a block.
+
+    >>> from fastswitch.memory import PagedAllocator
+    >>> tier = Tier(PagedAllocator(8), block_size=16)
+    >>> tier.hold("chat", 40)
+    >>> tier.mark_valid("chat", 33)
+    >>> tier.num_blocks("chat"), tier.copy("chat").valid_len, tier.shortage("chat", 49)
+    (3, 33, 1)
+    >>> tier.cut("chat", 20)
+    >>> tier.num_blocks("chat"), tier.valid_len("chat"), tier.num_free
+    (2, 20, 6)
     """
 
     def __init__(self, allocator: BlockAllocator, block_size: int) -> None:

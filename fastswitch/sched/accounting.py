@@ -20,6 +20,13 @@ class TokenAccountant(Accountant):
     Attributes:
         prefill_tokens: client_id |-> prompt tokens computed for the first time.
         decode_tokens: client_id |-> tokens generated.
+
+    >>> from types import SimpleNamespace as Request
+    >>> accountant = TokenAccountant()
+    >>> accountant.charge(Request(client_id="alice"), 100, 1)
+    >>> accountant.charge(Request(client_id="alice"), 0, 1)
+    >>> accountant.prefill_tokens["alice"], accountant.decode_tokens["alice"]
+    (100, 2)
     """
 
     def __init__(self) -> None:

@@ -36,6 +36,21 @@ class Aging(Ranker, Accountant):
 
     Raises:
         ValueError: if ``max_wait`` is not positive.
+
+    >>> from types import SimpleNamespace as Request
+    >>> from fastswitch.sched.accounting import TokenAccountant
+    >>> from fastswitch.sched.fcfs import FCFS
+    >>> early, late = (Request(request_id=i, client_id="a", arrival=float(i)) for i in range(2))
+    >>> policy = Aging(FCFS(), TokenAccountant(), max_wait=10)
+    >>> for request in (early, late):
+    ...     policy.arrived(request)
+    >>> order = []
+    >>> for iteration in range(12):  # the early one is served in each
+    ...     _ = policy.is_due(iteration) and policy.new_levels([early, late], iteration)
+    ...     order.append([each.request_id for each in policy.order([early, late])])
+    ...     policy.charge(early, 0, 1)
+    >>> order[0], order[-1], policy.may_preempt(late, early)
+    ([0, 1], [1, 0], True)
     """
 
     def __init__(self, ranker: Ranker, accountant: Accountant, max_wait: int) -> None:

@@ -58,7 +58,13 @@ class Decision:
 
 
 def first_difference(one: Iterable[Decision], other: Iterable[Decision]) -> str | None:
-    """Where two schedules part, for people; None if they are the same. Reads no further."""
+    """Where two schedules part, for people; None if they are the same. Reads no further.
+
+    >>> runs = ((0, 0, 1), (0, 0, 2))  # whose token each iteration computes
+    >>> one, other = ([Decision(i, (1, 0), (), (), (), ((who, 8, 1),)) for i, who in enumerate(run)] for run in runs)
+    >>> first_difference(one, one), first_difference(one, other)[:14]
+    (None, 'step 2, packed')
+    """
     for step, (left, right) in enumerate(zip_longest(one, other)):
         if left is None or right is None:
             longer = "other" if left is None else "one"

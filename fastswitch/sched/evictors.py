@@ -28,7 +28,13 @@ class SwitchCosts(Protocol):
 
 
 class SwapOut:
-    """Copies the victim's KV to the host, unless the host has no room for it."""
+    """Copies the victim's KV to the host, unless the host has no room for it.
+
+    >>> from types import SimpleNamespace as Request
+    >>> victim = Request(host_blocks_needed=8)
+    >>> [SwapOut().choose(victim, host_free, num_waiting=0).value for host_free in (8, 7)]
+    ['swap_out', 'recompute']
+    """
 
     def choose(self, victim: RequestView, host_free: int, num_waiting: int) -> EvictionWay:  # noqa: ARG002
         """``SWAP_OUT``, or ``RECOMPUTE`` when what must be copied does not fit on the host."""
@@ -36,7 +42,11 @@ class SwapOut:
 
 
 class Recompute:
-    """Drops the victim's KV; the request computes it again when its turn comes (vLLM v1 and SGLang today)."""
+    """Drops the victim's KV; the request computes it again when its turn comes (vLLM v1 and SGLang today).
+
+    >>> Recompute().choose(None, host_free=1000, num_waiting=0).value
+    'recompute'
+    """
 
     def choose(self, victim: RequestView, host_free: int, num_waiting: int) -> EvictionWay:  # noqa: ARG002
         """Always ``RECOMPUTE``."""
@@ -53,6 +63,12 @@ class CheapestSwitch:
 
     Args:
         costs: what copies and prompts take on this machine.
+
+    >>> from types import SimpleNamespace as Request
+    >>> costs = Request(out_s=lambda n: 1e-3 * n, in_s=lambda n: 1e-3 * n, recompute_s=lambda n: 1e-4 * n)
+    >>> victim = Request(host_blocks_needed=8, dirty_blocks=8, device_blocks=8, device_valid_len=128)
+    >>> [CheapestSwitch(costs).choose(victim, 100, num_waiting).value for num_waiting in (0, 1)]
+    ['recompute', 'swap_out']
     """
 
     def __init__(self, costs: SwitchCosts) -> None:

@@ -15,7 +15,13 @@ __all__ = ["FCFS"]
 
 
 class FCFS(Ranker):
-    """Ranks by the arrival of the turn, then by request id. A later turn never pushes an earlier one out."""
+    """Ranks by the arrival of the turn, then by request id. A later turn never pushes an earlier one out.
+
+    >>> from types import SimpleNamespace as Request
+    >>> late, early = Request(request_id=0, arrival=2.0), Request(request_id=1, arrival=1.0)
+    >>> [each.request_id for each in FCFS().order([late, early])], FCFS().may_preempt(late, early)
+    ([1, 0], False)
+    """
 
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
         """Earliest turn first. O(n log n)."""

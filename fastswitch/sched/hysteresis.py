@@ -33,6 +33,13 @@ class Hysteresis(Ranker):
 
     Raises:
         ValueError: if a threshold is negative.
+
+    >>> from types import SimpleNamespace as Request
+    >>> from fastswitch.sched.fcfs import FCFS
+    >>> early = Request(request_id=0, arrival=1.0)
+    >>> holders = [Request(request_id=1, arrival=2.0, tokens_since_placed=tokens) for tokens in (9, 10)]
+    >>> [Hysteresis(FCFS(), min_stay=10).may_preempt(early, holder) for holder in holders]
+    [False, True]
     """
 
     def __init__(self, ranker: Ranker, *, min_levels: int = 0, min_stay: int = 0) -> None:

@@ -21,6 +21,13 @@ class PrefillFirst:
 
     Args:
         max_tokens: tokens in one iteration, at least 1.
+
+    >>> from types import SimpleNamespace as Request
+    >>> decode = Request(request_id=0, device_valid_len=9, num_tokens=10)
+    >>> prompt = Request(request_id=1, device_valid_len=0, num_tokens=64)
+    >>> packer = PrefillFirst()
+    >>> [tuple(entry) for entry in packer.pack([decode, prompt]).scheduled], packer.pack([decode]).num_tokens
+    ([(1, 0, 64)], 1)
     """
 
     def __init__(self, max_tokens: int = 8192) -> None:

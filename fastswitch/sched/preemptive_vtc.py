@@ -35,6 +35,20 @@ class PreemptiveVTC(Ranker, Accountant):
 
     Raises:
         ValueError: if ``horizon`` or ``lead`` is less.
+
+    >>> from types import SimpleNamespace as Request
+    >>> policy = PreemptiveVTC(horizon=16)
+    >>> one, two, other = (
+    ...     Request(request_id=i, client_id=client, arrival=float(i), num_prompt_tokens=100, state=RequestState.WAITING)
+    ...     for i, client in enumerate(("greedy", "greedy", "modest"))
+    ... )
+    >>> for request in (one, two, other):
+    ...     policy.arrived(request)
+    >>> _ = policy.order([one, two, other])  # both clients want room
+    >>> policy.admitted(one, 100)
+    >>> policy.charge(one, 0, 50)  # "greedy" is ahead by a prompt and 50 tokens of an answer
+    >>> [each.request_id for each in policy.order([one, two, other])], policy.may_preempt(other, one)
+    ([2, 0, 1], True)
     """
 
     def __init__(

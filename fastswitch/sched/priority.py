@@ -55,6 +55,11 @@ class MarkovPriorities:
     """Levels that stick: at an update a conversation moves to a neighbouring level with probability ``step``.
 
     Drawn are the updates from move to move, which are geometric, and the way of each move.
+
+    >>> chain = MarkovPriorities(seed=0)
+    >>> levels = [chain.level(3, update) for update in range(200)]
+    >>> set(levels) <= set(range(NUM_LEVELS)), max(abs(b - a) for a, b in zip(levels, levels[1:]))
+    (True, 1)
     """
 
     def __init__(self, seed: int, step: float = 0.1) -> None:
@@ -99,6 +104,12 @@ class PriorityTrace:
     Args:
         priorities: the pattern; None keeps the levels that were submitted or set (0 where none was).
         frequency: updates per executed iteration, in (0, 1]: 0.04 is one update every 25 iterations.
+
+    >>> from types import SimpleNamespace as Request
+    >>> urgent, early = Request(request_id=7, priority=0, arrival=9.0), Request(request_id=3, priority=2, arrival=1.0)
+    >>> ranker = PriorityTrace(RandomPriorities(seed=0), frequency=0.04)
+    >>> [each.request_id for each in ranker.order([early, urgent])], ranker.is_due(24), ranker.is_due(25)
+    ([7, 3], False, True)
     """
 
     def __init__(self, priorities: Priorities | None, frequency: float = 0.04) -> None:

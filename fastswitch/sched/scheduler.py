@@ -34,6 +34,11 @@ class Scheduler:
 
     Raises:
         ValueError: if ``max_switches`` is not positive.
+
+    >>> from fastswitch.sched import FCFS, PoolView, PrefillFirst, SwapOut, TokenAccountant
+    >>> scheduler = Scheduler(FCFS(), PrefillFirst(8192), SwapOut(), TokenAccountant())
+    >>> scheduler.place([], PoolView(free=100, clean=0, vacating=0, host_free=400)).admissions
+    ()
     """
 
     def __init__(

@@ -38,7 +38,13 @@ class VictimChoice(Protocol):
 
 
 class LowestRank:
-    """The lowest-ranked first, as many as are needed. O(those that leave)."""
+    """The lowest-ranked first, as many as are needed. O(those that leave).
+
+    >>> from types import SimpleNamespace as Request
+    >>> candidates = [Request(request_id=i, device_blocks=blocks) for i, blocks in enumerate((2, 3, 4))]
+    >>> [victim.request_id for victim in LowestRank().choose(candidates, 4, dirty_blocks=None)]
+    [0, 1]
+    """
 
     def choose(
         self,
@@ -65,6 +71,12 @@ class LeastBytes:
 
     Args:
         may_preempt: ``(challenger, holder)``: the ranker's word.
+
+    >>> from types import SimpleNamespace as Request
+    >>> dirty, clean = (Request(request_id=i, device_blocks=4, dirty=4 - 4 * i, idle_since=None) for i in range(2))
+    >>> choice = LeastBytes(may_preempt=lambda challenger, holder: False)
+    >>> [victim.request_id for victim in choice.choose([dirty, clean], 4, lambda victim: victim.dirty)]
+    [1]
     """
 
     def __init__(self, may_preempt: Callable[[RequestView, RequestView], bool]) -> None:

@@ -26,6 +26,18 @@ class VTC(Ranker, Accountant):
 
     Args:
         counters: of the clients; by default the paper's weights, all clients alike.
+
+    >>> from types import SimpleNamespace as Request
+    >>> policy = VTC()
+    >>> one, two, other = (
+    ...     Request(request_id=i, client_id=client, arrival=float(i), num_prompt_tokens=100, state=RequestState.WAITING)
+    ...     for i, client in enumerate(("greedy", "greedy", "modest"))
+    ... )
+    >>> for request in (one, two, other):
+    ...     policy.arrived(request)
+    >>> policy.admitted(one, 100)  # its prompt is charged to its client
+    >>> [each.request_id for each in policy.order([one, two, other])]
+    [0, 2, 1]
     """
 
     def __init__(self, counters: ServiceCounters | None = None) -> None:
