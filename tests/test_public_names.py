@@ -108,3 +108,33 @@ def test_what_behaves_has_an_example(folder):
     behaving = [public for public in exported if behaves(public)]
     assert len(behaving) > 10
     assert [public.__name__ for public in behaving if not has_example(public)] == []
+
+
+def raised_by(function):
+    """Names of the errors that a function raises itself; one raised again, or by what it defines, is not."""
+    todo, found = list(function.body), set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            found.add(ast.unparse(node.exc.func).rpartition(".")[2])
+        todo.extend(ast.iter_child_nodes(node))
+    return {name for name in found if name not in {"NotImplementedError", "SystemExit", "Exit"}}
+
+
+def unexplained_errors(nodes, owner=None):
+    """(function, error) where the docstring, of a constructor the class's, leaves the error out."""
+    for node in nodes:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from unexplained_errors(node.body, node)
+        if isinstance(node, ast.FunctionDef):
+            constructs = owner is not None and node.name in {"__init__", "__post_init__"}
+            if constructs or not node.name.startswith("_"):
+                docstring = ast.get_docstring(owner if constructs else node) or ""
+                yield from ((node.name, error) for error in raised_by(node) if error not in docstring)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_error_is_named(name):
+    assert not list(unexplained_errors(ast.parse(MODULES[name].read_text(encoding="utf-8")).body))

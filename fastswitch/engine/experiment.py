@@ -136,7 +136,11 @@ class Experiment:
             self.services = {name: self.services[name] for name in names if name in self.services}
 
     def serve(self, run: RunSpec, progress: Progress | None = None) -> Served:
-        """Serve the workload with one run."""
+        """Serve the workload with one run.
+
+        Raises:
+            RuntimeError: if it ended with blocks held: a fault of the engine.
+        """
         gc.collect()
         with self.bed.engine(run) as engine:
             over_time, checker, backlog = KVOverTime(), InvariantChecker(engine), Backlog(engine)

@@ -38,6 +38,9 @@ class EmulatedLink:
         call_us: microseconds to issue one copy call, or to launch a kernel.
         gbps: gigabytes (1e9) a second, one way.
         gather_gbps: of a gather on the device; None has it as much faster than the link as on an A10.
+
+    Raises:
+        ValueError: if ``call_us`` is negative, or a bandwidth is not positive.
     """
 
     call_us: float

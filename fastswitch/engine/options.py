@@ -174,7 +174,11 @@ class ExperimentOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions(ExperimentOptions):
-    """Of ``fastswitch bench``."""
+    """Of ``fastswitch bench``.
+
+    Raises:
+        UsageError: if an option is of no use, or does not go with another.
+    """
 
     model: str = "tiny"
     device: str = "cpu"
@@ -197,7 +201,11 @@ class BenchOptions(ExperimentOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions(ExperimentOptions):
-    """Of ``fastswitch simulate``."""
+    """Of ``fastswitch simulate``.
+
+    Raises:
+        UsageError: if an option is of no use, or does not go with another.
+    """
 
     setup: str
     compute_share: float | None = None

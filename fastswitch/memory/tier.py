@@ -38,6 +38,9 @@ class Tier:
         allocator: who hands out the pool's blocks; nobody else may use it.
         block_size: tokens in a block.
 
+    Raises:
+        ValueError: if the allocator has owners already, or ``block_size`` is not positive.
+
     >>> from fastswitch.memory import PagedAllocator
     >>> tier = Tier(PagedAllocator(8), block_size=16)
     >>> tier.hold("chat", 40)

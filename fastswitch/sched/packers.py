@@ -22,6 +22,9 @@ class PrefillFirst:
     Args:
         max_tokens: tokens in one iteration, at least 1.
 
+    Raises:
+        ValueError: if ``max_tokens`` is not positive.
+
     >>> from types import SimpleNamespace as Request
     >>> decode = Request(request_id=0, device_valid_len=9, num_tokens=10)
     >>> prompt = Request(request_id=1, device_valid_len=0, num_tokens=64)

@@ -56,6 +56,9 @@ class MarkovPriorities:
 
     Drawn are the updates from move to move, which are geometric, and the way of each move.
 
+    Raises:
+        ValueError: if ``step`` is no probability.
+
     >>> chain = MarkovPriorities(seed=0)
     >>> levels = [chain.level(3, update) for update in range(200)]
     >>> set(levels) <= set(range(NUM_LEVELS)), max(abs(b - a) for a, b in zip(levels, levels[1:]))
@@ -104,6 +107,9 @@ class PriorityTrace:
     Args:
         priorities: the pattern; None keeps the levels that were submitted or set (0 where none was).
         frequency: updates per executed iteration, in (0, 1]: 0.04 is one update every 25 iterations.
+
+    Raises:
+        ValueError: if ``frequency`` is outside (0, 1].
 
     >>> from types import SimpleNamespace as Request
     >>> urgent, early = Request(request_id=7, priority=0, arrival=9.0), Request(request_id=3, priority=2, arrival=1.0)
