@@ -111,7 +111,7 @@ def test_what_behaves_has_an_example(folder):
 
 
 def raised_by(function):
-    """Names of the errors that a function raises itself; one raised again, or by what it defines, is not."""
+    """Names of the errors that a function raises itself, made on the spot."""
     todo, found = list(function.body), set()
     while todo:
         node = todo.pop()
@@ -120,7 +120,7 @@ def raised_by(function):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             found.add(ast.unparse(node.exc.func).rpartition(".")[2])
         todo.extend(ast.iter_child_nodes(node))
-    return {name for name in found if name not in {"NotImplementedError", "SystemExit", "Exit"}}
+    return {name for name in found if name[0].isupper() and name not in {"NotImplementedError", "SystemExit", "Exit"}}
 
 
 def unexplained_errors(nodes, owner=None):
