@@ -12,11 +12,8 @@ those who hold much. Who holds most may starve, though: `Aging` bounds that, wha
 
 import numpy as np
 
-from fastswitch.engine import Engine
-from fastswitch.engine.clock import VirtualClock
-from fastswitch.engine.simulator import Assumptions, LinkCosts, RooflineExecutor, VirtualSwaps, find_setup
+from fastswitch.engine.simulator import simulated_engine
 from fastswitch.engine.workloads import synthetic_workload
-from fastswitch.memory import BlockGroupAllocator, KVCacheManager
 from fastswitch.sched import FCFS, Aging, PrefillFirst, Ranker, Scheduler, SwapOut, TokenAccountant
 
 
@@ -30,17 +27,10 @@ class ShortestContext(Ranker):
         return 2 * challenger.num_tokens <= holder.num_tokens
 
 
-def simulated_engine(ranker, accountant):
+def engine_with(ranker, accountant):
     """Llama-3-8B on an A10 with room for 12,800 tokens, a few conversations' worth."""
-    setup, assumed, clock = find_setup("llama8b-a10"), Assumptions(), VirtualClock()
-    layout = setup.model.kv_layout(block_size=16)
-    return Engine(
-        RooflineExecutor(setup.roofline(assumed), clock, max_context=8192),
-        Scheduler(ranker, PrefillFirst(), SwapOut(), accountant),
-        KVCacheManager(BlockGroupAllocator(800), BlockGroupAllocator(20_000), layout.block_size),
-        VirtualSwaps(clock, LinkCosts(setup.link(assumed), layout, "per_run"), layout.block_bytes),
-        clock=clock,
-    )
+    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut(), accountant)
+    return simulated_engine("llama8b-a10", scheduler, device_tokens=12_800, host_tokens=320_000)
 
 
 def main():
@@ -52,7 +42,7 @@ def main():
         ("shortest context", ShortestContext(), TokenAccountant()),
         ("and aging", aging, aging),
     ):
-        turns = simulated_engine(ranker, accountant).run(workload).turns.values()
+        turns = engine_with(ranker, accountant).run(workload).turns.values()
         waits_s = [turn.token_times[0] - turn.arrival for turn in turns]
         p95_s[name], most_s[name] = np.percentile(waits_s, 95), max(waits_s)
         print(f"{name}: TTFT P95 {p95_s[name]:.1f} s, at most {most_s[name]:.1f} s")

@@ -13,12 +13,9 @@ import random
 
 import numpy as np
 
-from fastswitch.engine import Engine
-from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.fairness import service_gaps
-from fastswitch.engine.simulator import Assumptions, LinkCosts, RooflineExecutor, VirtualSwaps, find_setup
+from fastswitch.engine.simulator import simulated_engine
 from fastswitch.engine.workloads import Conversation, Turn, Workload
-from fastswitch.memory import BlockGroupAllocator, KVCacheManager
 from fastswitch.sched import FCFS, PreemptiveVTC, PrefillFirst, Scheduler, SwapOut, TokenAccountant
 
 RATES = {"modest": 1.0, "greedy": 3.0}  # client_id |-> requests a second
@@ -39,24 +36,17 @@ def requests(seconds, seed=0):
     return Workload("two clients", seed, tuple(conversations))
 
 
-def simulated_engine(ranker, accountant):
+def engine_with(ranker, accountant):
     """With a pool of 6,000 tokens: some ten requests' worth."""
-    setup, assumed, clock = find_setup("llama8b-a10"), Assumptions(), VirtualClock()
-    layout = setup.model.kv_layout(block_size=16)
-    return Engine(
-        RooflineExecutor(setup.roofline(assumed), clock, max_context=8192),
-        Scheduler(ranker, PrefillFirst(), SwapOut(), accountant),
-        KVCacheManager(BlockGroupAllocator(375), BlockGroupAllocator(4000), layout.block_size),
-        VirtualSwaps(clock, LinkCosts(setup.link(assumed), layout, "per_run"), layout.block_bytes),
-        clock=clock,
-    )
+    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut(), accountant)
+    return simulated_engine("llama8b-a10", scheduler, device_tokens=6_000, host_tokens=64_000)
 
 
 def main():
     workload, gaps = requests(seconds=60), []
     shares = PreemptiveVTC()  # it ranks by what was served, so it is the accountant too
     for ranker, accountant in ((FCFS(), TokenAccountant()), (shares, shares)):
-        engine = simulated_engine(ranker, accountant)
+        engine = engine_with(ranker, accountant)
         recorder = engine.record_service()
         replay = engine.run(workload)
         record = recorder.record()

@@ -10,6 +10,7 @@ from fastswitch.engine.simulator.model_shape import MODELS, ModelShape
 from fastswitch.engine.simulator.roofline import IterationWork, Roofline, RooflineExecutor
 from fastswitch.engine.simulator.setup import Assumptions, Setup, find_setup
 from fastswitch.engine.simulator.simulated_bed import SimulatedBed
+from fastswitch.engine.simulator.simulated_engine import simulated_engine
 from fastswitch.engine.simulator.virtual_swaps import VirtualInlineSwaps, VirtualSwaps
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "VirtualInlineSwaps",
     "VirtualSwaps",
     "find_setup",
+    "simulated_engine",
 ]
