@@ -60,16 +60,20 @@ def _order(whole: Mapping[Place, Result]) -> Iterator[str]:
     """Where the order does not hold, and by how much."""
     for (setup, priority), result in whole.items():
         for (metric, percentile), label, more_is_better in ORDERED_BY:
-            broken = []
-            for before, after in itertools.pairwise(ORDER):
-                one, other = (result.figure(run, metric, percentile) for run in (before, after))
-                if one is None or other is None:
-                    continue
-                worse = one - other if more_is_better else other - one
-                if worse > CHANCE * one:
-                    broken.append(f"`{after}` {seconds(other)} behind `{before}` {seconds(one)}")
-            said = "met" if not broken else f"missed: {'; '.join(broken)}"
-            yield f"the order {' < '.join(ORDER)} in {label}, {setup}, {priority}: {said}"
+            figures = [(run, result.figure(run, metric, percentile)) for run in ORDER]
+            pairs = [
+                (before, one, after, other)
+                for (before, one), (after, other) in itertools.pairwise(figures)
+                if one is not None and other is not None
+            ]
+            broken = [
+                f"`{after}` {seconds(other)} behind `{before}` {seconds(one)}"
+                for before, one, after, other in pairs
+                if (one - other if more_is_better else other - one) > CHANCE * one
+            ]
+            if pairs:
+                said = "met" if not broken else f"missed: {'; '.join(broken)}"
+                yield f"the order {' < '.join(ORDER)} in {label}, {setup}, {priority}: {said}"
 
 
 def _gaps(evaluation: Evaluation, headlines: Mapping[Place, Result]) -> Iterator[str]:

@@ -78,7 +78,8 @@ def test_the_gap_to_the_limit(tmp_path, behind, full, said):
 
 def test_too_few_samples_give_no_verdict_on_tails(tmp_path):
     found = evaluation(tmp_path, WAITS, num=20)
-    assert [line for line in verdicts(found) if "TTFT P99" in line or "at least as good" in line] == []
+    assert [line for line in verdicts(found) if "TTFT" in line] == []
+    assert len(lines(found, "the order")) == 1, "tokens/s can be told"
 
 
 def test_a_ratio_of_which_one_side_is_saturated_is_a_direction():
