@@ -71,8 +71,7 @@ def _submit_all(
 
 
 def _stop(workers: ProcessPoolExecutor) -> None:
-    """End what still runs: nobody wants it any more."""
-    processes = list((workers._processes or {}).values())  # noqa: SLF001  # what 3.14 calls `kill_workers`
-    workers.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    """End what still runs, since nobody wants it any more; returns when it has ended."""
+    for process in list((workers._processes or {}).values()):  # noqa: SLF001  # what 3.14 calls `kill_workers`
         process.terminate()
+    workers.shutdown(cancel_futures=True)

@@ -12,11 +12,12 @@ def square(number):
     return number * number
 
 
-def fail_at_three(number):
-    if number == 3:
-        raise ValueError("three")
-    time.sleep(60 if number > 3 else 0)  # ended with the rest, long before that
-    return number
+def fail_first(item):
+    number, path = item
+    if number == 0:
+        raise ValueError("first")
+    time.sleep(5)  # work that takes long, and is ended before it is done
+    path.touch()
 
 
 def test_each_item_comes_with_its_result():
@@ -26,9 +27,10 @@ def test_each_item_comes_with_its_result():
     assert polls
 
 
-def test_a_failure_ends_what_still_runs():
-    with pytest.raises(ValueError, match="three"):
-        list(side_by_side(fail_at_three, [3, 4, 5, 6]))
-    for process in multiprocessing.active_children():
-        process.join(10)
-        assert not process.is_alive()
+def test_a_failure_ends_what_still_runs(tmp_path):
+    items = [(number, tmp_path / str(number)) for number in range(4)]
+    before = set(multiprocessing.active_children())
+    with pytest.raises(ValueError, match="first"):
+        list(side_by_side(fail_first, items))
+    assert set(multiprocessing.active_children()) <= before
+    assert not list(tmp_path.iterdir()), "what was to be ended was waited for"
