@@ -170,7 +170,7 @@ class TransferCosts:
                 }
                 for direction in DIRECTIONS
             }
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not a table of costs: {error!r}") from error
         if not all(ways.values()):
             raise ValueError("not a table of costs: a direction has no way")

@@ -121,6 +121,7 @@ def both(**ways):
         {"machine": {}, "ways": both(batched={"job_s": 0.1, "run_bytes": [4], "run_s": [-1.0]})},
         {"machine": {}, "ways": both(batched={"job_s": 0.1, "run_bytes": [4], "run_s": ["x"]})},
         {"machine": {}, "ways": both(batched={"job_s": float("nan"), "run_bytes": [4], "run_s": [1.0]})},
+        {"machine": {}, "ways": both(batched={"job_s": 0.1, "run_bytes": [float("inf")], "run_s": [1.0]})},
     ],
 )
 def test_broken_json_is_no_table(data):
