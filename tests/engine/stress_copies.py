@@ -43,7 +43,7 @@ class Flight:
         enqueued: its copies are on their stream.
         copied: and have run.
         early_by: of those items how many had not run then.
-        lost_sources: block ids that it read then although they had been given back since it was begun.
+        lost_sources: block ids that had been given back between its begin and the end of its copies.
     """
 
     job: SwapJob
@@ -147,10 +147,10 @@ class Copies:
         if self._streams is not None:
             flight.early_by = max(0, flight.compute_len - self._streams.compute.num_done)
         source, destination = self._pools[flight.job.direction]
-        for src, dst, num_blocks in runs.tolist():
+        for _, dst, num_blocks in runs.tolist():
             destination.written_by[dst : dst + num_blocks] = [flight] * num_blocks
-            if (source.freed_at[src : src + num_blocks] > flight.begun_at).any():
-                lost = np.flatnonzero(source.freed_at[src : src + num_blocks] > flight.begun_at)
-                flight.lost_sources |= {*(src + lost).tolist()}
         self._way(src_planes, dst_planes, runs)
+        for src, _, num_blocks in runs.tolist():  # not before: a block may be given back while it is read
+            lost = np.flatnonzero(source.freed_at[src : src + num_blocks] > flight.begun_at)
+            flight.lost_sources |= {*(src + lost).tolist()}
         flight.copied = True
