@@ -116,6 +116,32 @@ class SwapCoordinator:
         self._flights[job.job_id] = flight
         return flight.future
 
+    def copy(self, job: SwapJob) -> SwapReport:
+        """Copy one job, and come back when its bytes are there: for an engine that waits for its copies.
+
+        It is what ``KVCacheManager.suspend`` and ``resume`` ask for. ``landed`` does not report the job again; other
+        jobs it does. However long the copies take, they are waited for, also after Ctrl-C: when this returns or raises,
+        nobody touches the job's blocks any more.
+
+        Raises:
+            ValueError: if the job comes after one that was not reported.
+            RuntimeError: as `submit` does.
+            BaseException: whatever ended the copies; nothing about the destination is certain.
+        """
+        late = [other.job_id for other in job.after if other.job_id in self._flights]
+        if late:
+            raise ValueError(
+                f"job {job.job_id} comes after job {late[0]}, which is not over: wait until landed() says so"
+            )
+        start = self._clock.now()
+        future = self.submit(job)
+        try:
+            return future.result()
+        finally:
+            concurrent.futures.wait([future])
+            del self._flights[job.job_id]
+            self._waited_s += self._clock.now() - start
+
     def landed(self) -> list[SwapReport]:
         """Jobs that ended since the last call, failed ones included; never blocks.
 

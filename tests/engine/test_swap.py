@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 import torch
@@ -204,6 +206,79 @@ def test_wait_blocks_for_its_jobs_only(swaps, gated):
     swaps.wait([wanted])
     assert [report.job for report in swaps.landed()] == [wanted]
     assert not held.done()
+
+
+def test_copy_comes_back_when_the_bytes_are_there_and_reports_nothing_twice(swaps, gated):
+    other = make_job(1, OUT, [(1, 1, 1)])
+    future = swaps.submit(other)
+    report = swaps.copy(make_job(0, IN))
+    assert (report.error, report.num_bytes) == (None, LAYOUT.block_bytes)
+    future.result(PATIENCE_S)
+    assert [each.job for each in swaps.landed()] == [other]
+
+
+def test_copy_waits_for_the_copies_and_not_for_their_being_enqueued(lazy):
+    swaps, _, device, _ = lazy
+    swaps.copy(make_job(0, IN))
+    assert torch.equal(device.blocks[0], torch.full_like(device.blocks[0], 2.0))
+
+
+def test_copy_that_fails_raises_and_is_not_reported_again(swaps, gated):
+    gated.errors[0] = OSError("the link broke")
+    with pytest.raises(OSError, match="the link broke"):
+        swaps.copy(make_job(0, OUT))
+    assert swaps.landed() == []
+    assert swaps.copy(make_job(1, OUT, [(1, 1, 1)])).error is None
+
+
+def test_copy_that_is_interrupted_ends_when_nobody_touches_the_blocks_any_more(swaps, gated, monkeypatch):
+    gated.hold(0)
+    futures, submit, wait = [], swaps.submit, concurrent.futures.wait
+
+    def noting(job):
+        futures.append(submit(job))
+        return futures[0]
+
+    def interrupted(future, timeout=None):
+        assert not future.done()
+        raise KeyboardInterrupt
+
+    def let_go_and_wait(waited_for):
+        gated.gates[0].set()
+        return wait(waited_for)
+
+    monkeypatch.setattr(swaps, "submit", noting)
+    monkeypatch.setattr(concurrent.futures.Future, "result", interrupted)
+    monkeypatch.setattr(concurrent.futures, "wait", let_go_and_wait)
+    with pytest.raises(KeyboardInterrupt):
+        swaps.copy(make_job(0, OUT))
+    assert futures[0].done()
+    assert swaps.landed() == []
+
+
+def test_copy_refuses_what_comes_after_a_job_that_is_not_over(swaps, gated):
+    gated.hold(0)
+    before = make_job(0, OUT)
+    future = swaps.submit(before)
+    later = make_job(1, IN, after=(before,))
+    with pytest.raises(ValueError, match=r"^job 1 comes after job 0, which is not over: wait until landed"):
+        swaps.copy(later)
+    gated.gates[0].set()
+    future.result(PATIENCE_S)
+    assert [report.job for report in swaps.landed()] == [before]
+    assert swaps.copy(later).error is None
+
+
+def test_seconds_in_copy_are_stall(gated):
+    clock, (device, host) = FakeClock(), make_pools()
+
+    def slow(src_planes, dst_planes, runs):
+        clock.sleep(3.0)
+        return per_run(src_planes, dst_planes, runs)
+
+    with SwapCoordinator(device, host, transfer=slow, clock=clock) as swaps:
+        swaps.copy(make_job(0, OUT))
+        assert swaps.stall_s == 3.0
 
 
 def test_wait_any_wakes_for_the_first_job_that_ends(swaps, gated):
