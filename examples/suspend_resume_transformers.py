@@ -57,10 +57,7 @@ def main():
     with SwapCoordinator(device_pool, host_pool) as swaps:
 
         def copy(job):
-            swaps.submit(job)
-            swaps.wait([job])
-            (report,) = swaps.landed()
-            assert report.error is None, report.error
+            report = swaps.copy(job)
             print(f"{job.request_id}: {job.direction.value} {job.num_blocks} blocks, {report.num_bytes >> 10} KiB")
 
         for name in tokens:

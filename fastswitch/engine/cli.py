@@ -230,7 +230,7 @@ def reproduce(
     ] = Path("out/reproduce"),
     json: Json = None,
 ) -> None:
-    """The paper's evaluation, simulated: in ten minutes on two cores, with --full in ninety."""
+    """The paper's evaluation, simulated: in five minutes on two cores, with --full in ninety."""
     from fastswitch.engine.reproduce.reproduce_command import run_reproduce
     from fastswitch.engine.reproduce.reproduce_options import ReproduceOptions
 

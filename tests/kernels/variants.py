@@ -95,7 +95,8 @@ def names(amount):
     every = list(itertools.product(ARCHITECTURES, all_variants()))
     if amount == "all":
         return every
-    few = [pair for pair in every if pair[1].startswith(("copy", "write"))]
+    attention = dict(attention_variants())
+    few = [pair for pair in every if pair[1] not in attention]
     main = [pair for pair in every if pair[1] in {"decode bfloat16 128 split", "chunk bfloat16 128 rules"}]
     others = [pair for pair in every if pair not in few and pair not in main]
     return few + main + random.Random(0).sample(others, 8)
