@@ -46,12 +46,9 @@ def main():
     with SwapCoordinator(device_pool, host_pool) as swaps:
 
         def move(job):
-            swaps.submit(job)
-            swaps.wait([job])
-            for report in swaps.landed():
-                assert report.error is None, report.error
-                kv.land(report.job)
-                print(f"{job.request_id}: {job.direction.value} {job.num_blocks} blocks in {report.copies} copies")
+            report = swaps.copy(job)
+            kv.land(job)
+            print(f"{job.request_id}: {job.direction.value} {job.num_blocks} blocks in {report.copies} copies")
 
         def come_back(request_id):
             move(kv.begin_swap_in(request_id, num_tokens=440))

@@ -21,8 +21,8 @@ Ours:  everything below.
    by ``lost``.
 7. ``close`` lets queued jobs finish within its bound and fails what is left, also after a thread's death.
 
-Blocks of a job belong to it, or to one that comes after it, until ``landed`` has reported it; of one that hangs, until
-it is reported again.
+Blocks of a job belong to it, or to one that comes after it, until ``landed`` has reported it or ``copy`` has ended; of
+one that hangs, until it is reported again.
 """
 
 from __future__ import annotations
