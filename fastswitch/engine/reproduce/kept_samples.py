@@ -80,7 +80,7 @@ class KeptSamples:
 
     def above(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A curve: values, and the share of samples at or above each."""
-        before = np.concatenate([[0.0], np.cumsum(self.weights)[:-1]])
+        before = np.cumsum(self.weights) - self.weights
         return self.values, 1 - before / max(1.0, float(self.weights.sum()))
 
     def _at(self, from_end: int, between: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,14 @@ class Outcome:
             for metric, kept in self.samples.items()
             for name in ("values", "weights", "whole_from")
         }
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez_compressed(file, figures=np.array(json.dumps(self.figures)), **arrays)
-        part.replace(path)
+        # a name of its own: two commands may write into one folder
+        with NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".part", delete=False) as part:
+            try:
+                np.savez_compressed(part, figures=np.array(json.dumps(self.figures)), **arrays)
+            except BaseException:
+                Path(part.name).unlink()
+                raise
+        Path(part.name).replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Outcome:

@@ -10,13 +10,13 @@ Ours:  everything that the paper leaves open is varied. "1 request/s" is read bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastswitch.engine.reproduce.case import Case, options_of
 from fastswitch.engine.reproduce.reproduce_options import ReproduceOptions
 from fastswitch.engine.runs import SIMULATED_RUNS
-from fastswitch.engine.simulator.setup import find_setup
+from fastswitch.engine.simulator.setup import Assumptions, find_setup
 
 __all__ = [
     "ALL_RUNS",
@@ -56,6 +56,7 @@ CALLS_US = (1.0, 2.0, 5.0, 10.0, 20.0)
 FREQUENCIES, POOLS = (0.25, 0.5, 1.0, 2.0, 4.0), (0.5, 0.75, 1.0, 1.5, 2.0)
 HOSTS = (0.5, 1.0, 2.0, 4.0)  # times the device's pool; and the setup's own
 GROWTH_BLOCKS = (4, 15, 60, 240)
+GROWTH_GROUP = 60  # blocks, unless asked otherwise
 THINKS_S = (0.0, 3.0, 10.0, 30.0, 100.0)
 
 LINKS_GBPS = {"PCIe 4.0": 25.6, "PCIe 5.0": 51.2}  # 80 % of an x16 link's, a way
@@ -113,25 +114,39 @@ def _headline(asked: ReproduceOptions, setup: str, priority: str, scale: float |
 def _sensitivity(
     asked: ReproduceOptions, setup: str, scale: float | None, capacity: Mapping[tuple[str, str], float]
 ) -> list[Case]:
-    """One thing changed at a time, where ``free_switch`` is offered just what it can serve, with Random levels."""
+    """One thing changed at a time, where ``free_switch`` is offered just what it can serve, with Random levels.
+
+    What is the setup's own value is no option, so that those cases are one simulation, the sweep's at load 1.0.
+    """
     own = find_setup(setup)
-    changes: dict[str, tuple[str, list[tuple[float, Any]]]] = {
-        "dispatch, us a call": ("call_us", [(us, us) for us in CALLS_US]),
-        "updates an iteration": ("frequency", [(own.frequency * k, own.frequency * k) for k in FREQUENCIES]),
-        "growth group, blocks": ("growth_blocks", [(blocks, blocks) for blocks in GROWTH_BLOCKS]),
-        "device pool, tokens": ("device_tokens", [(n, n) for k in POOLS for n in [int(own.device_tokens * k)]]),
+    # what is changed |-> option, the setup's own, values
+    changes: dict[str, tuple[str, float, Sequence[float]]] = {
+        "dispatch, us a call": ("call_us", Assumptions().call_us, CALLS_US),
+        "updates an iteration": ("frequency", own.frequency, [own.frequency * k for k in FREQUENCIES]),
+        "growth group, blocks": ("growth_blocks", GROWTH_GROUP, GROWTH_BLOCKS),
+        "device pool, tokens": ("device_tokens", own.device_tokens, [int(own.device_tokens * k) for k in POOLS]),
         "host pool, tokens": (
             "host_tokens",
-            [(n, n) for n in (*(int(own.device_tokens * k) for k in HOSTS), own.host_tokens)],
+            own.host_tokens,
+            [*(int(own.device_tokens * k) for k in HOSTS), own.host_tokens],
         ),
-        "think time, s": ("think", [(seconds, seconds) for seconds in THINKS_S]),
+        "think time, s": ("think", THINK_S, THINKS_S),
     }
     return [
         _at_load(
-            SENSITIVITY, asked, setup, "random", scale, capacity, 1.0, changed=changed, value=value, **{option: setting}
+            SENSITIVITY,
+            asked,
+            setup,
+            "random",
+            scale,
+            capacity,
+            1.0,
+            changed=changed,
+            value=value,
+            **({} if value == usual else {option: value}),
         )
-        for changed, (option, settings) in changes.items()
-        for value, setting in settings
+        for changed, (option, usual, values) in changes.items()
+        for value in values
     ]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastswitch.engine.reproduce import finished as module
+from fastswitch.engine.reproduce import outcome as outcome_module
 from fastswitch.engine.reproduce.case import Simulation
 from fastswitch.engine.reproduce.finished import Finished
 from tests.engine.reproduce import made_up
@@ -74,6 +75,36 @@ def test_another_trace_of_the_same_name_is_another_simulation(tmp_path):
     trace.write_text("input_tokens,output_tokens\n1,2\n")
     module._file_digest.cache_clear()
     assert store.find(Simulation(options, "paper")) is None
+
+
+def test_a_disk_that_refuses_leaves_nothing_half_written(tmp_path, simulation, monkeypatch):
+    store = Finished(tmp_path)
+    monkeypatch.setattr(outcome_module.np, "savez_compressed", refuse)
+    with pytest.raises(OSError, match="full"):
+        store.keep(simulation, made_up.outcome("fastswitch"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def refuse(file, **_arrays):
+    file.write(b"a part of it")
+    raise OSError("full")
+
+
+def test_two_commands_write_one_simulation_into_one_folder(tmp_path, simulation, monkeypatch):
+    """The second begins and ends while the first still writes."""
+    store, write = Finished(tmp_path), np.savez_compressed
+
+    def meanwhile(file, **arrays):
+        file.write(b"begun")
+        monkeypatch.setattr(outcome_module.np, "savez_compressed", write)
+        store.keep(simulation, made_up.outcome("fastswitch"))
+        file.seek(0)
+        write(file, **arrays)
+
+    monkeypatch.setattr(outcome_module.np, "savez_compressed", meanwhile)
+    store.keep(simulation, made_up.outcome("fastswitch"))
+    assert store.find(simulation) is not None
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_file_that_is_not_whole_is_made_again(tmp_path, simulation):

@@ -58,3 +58,8 @@ def test_the_curve_falls_from_all_to_one():
     assert above[-1] == pytest.approx(1 / (2 * MOST_WHOLE))
     assert (np.diff(above) < 0).all()
     assert (np.diff(values) >= 0).all()
+
+
+def test_the_curve_of_no_samples_has_no_points():
+    values, above = KeptSamples.of(np.empty(0)).above()
+    assert len(values) == len(above) == 0

@@ -88,11 +88,14 @@ def test_the_whole(tmp_path):
     assert {(gbps, us, host) for gbps in (25.6, 51.2) for us in (1, 2, 5, 10) for host in (None, 60_000)} <= asked
 
 
-def test_a_setting_changed_to_what_it_is_is_the_same_simulation(tmp_path):
-    cases = [case for case in plan(tmp_path, full=True) if case.part == SENSITIVITY and case.setup == "llama8b-a10"]
-    usual = [case for case in cases if case.value in (10, 0.04, 60, 40_000, 457_763)]
-    rates = {(c.options.rate, c.options.call_us or 10, c.options.frequency or 0.04) for c in usual}
-    assert rates == {(0.3, 10, 0.04)}
+def test_a_setting_changed_to_what_it_is_is_the_same_simulation_as_the_sweeps(tmp_path):
+    cases = [case for case in plan(tmp_path, full=True) if case.setup == "llama8b-a10" and case.priority == "random"]
+    (sweep,) = (case for case in cases if case.part == LOAD and case.load == 1.0)
+    changed = [case for case in cases if case.part == SENSITIVITY]
+    own = {case.changed for case in changed if case.simulations == sweep.simulations}
+    assert own == {case.changed for case in changed}, "each of the six has the setup's own value among its values"
+    distinct = {simulation for case in changed for simulation in case.simulations}
+    assert len(distinct) == (len(changed) - len(own) + 1) * len(FOUR_RUNS)
 
 
 def test_the_command_of_a_case_makes_it():
