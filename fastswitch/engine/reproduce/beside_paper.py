@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from fastswitch.engine.reproduce.cells import SPEEDUPS, speedup_cell, table
+from fastswitch.engine.reproduce.cells import SPEEDUPS, ratio, speedup_cell, table
 from fastswitch.engine.reproduce.evaluation import LIMIT, QUOTED_P99_S, Evaluation, Place
-from fastswitch.engine.reproduce.plan import SENSITIVITY
+from fastswitch.engine.reproduce.plan import LOAD, SENSITIVITY
 from fastswitch.engine.reproduce.published import PUBLISHED, PublishedRange
 from fastswitch.engine.reproduce.result import Result
 from fastswitch.engine.reproduce.sensitivity import widest_spans
@@ -16,8 +16,8 @@ __all__ = ["beside_notes", "main_table"]
 BASE, OURS = "vllm_0_3", ("paper", "fastswitch")
 READ_WITH_CARE = (
     "↑ and ↓: just one of the two runs is saturated (more is asked of it than it serves while somebody waits), so its "
-    "tail grows for as long as the workload lasts; the figure in brackets is a direction, no value. `-`: too few "
-    "samples for the percentile (P99 needs 500, P99.9 5,000)."
+    "tail grows for as long as the workload lasts; the figure in brackets is a direction, no value. `-`: no figure, "
+    "mostly for want of samples (P99 needs 500, P99.9 5,000)."
 )
 
 
@@ -38,12 +38,16 @@ def beside_notes(evaluation: Evaluation) -> Iterator[str]:
     """How to read it, and where the figures lie beside the paper's."""
     yield (
         '"1 request/s" can be read as conversations or as turns. Highest borne load: the highest of the sweep at which '
-        f"`{LIMIT}` keeps P99 of TTFT under {QUOTED_P99_S:g} s, as a share of the conversations that it can serve. "
-        f"{READ_WITH_CARE}\n"
+        f"`{LIMIT}` keeps P99 of TTFT under {QUOTED_P99_S:g} s, as a share of the conversations that it can serve; "
+        f"after ≥ it is the highest that was tried, and where * follows even `{LIMIT}` is saturated at it: its tail, "
+        f"and all others, would be longer in a longer workload. {READ_WITH_CARE}\n"
     )
     capacities = evaluation.capacities()
     if capacities:
-        said = [f"{setup}, {priority} {rate:.3g}" for (setup, priority), rate in capacities.items()]
+        said = [
+            f"{setup}, {priority} {'' if is_known else 'at least '}{rate:.3g}"
+            for (setup, priority), (rate, is_known) in capacities.items()
+        ]
         yield f"Conversations a second that `{LIMIT}` can serve: {'; '.join(said)}.\n"
     if evaluation.asked.workload == "synthetic":
         yield from _differences(evaluation)
@@ -54,24 +58,22 @@ def _differences(evaluation: Evaluation) -> Iterator[str]:
     lines = []
     for setup in evaluation.asked.setups:
         for figure, published in PUBLISHED.get(setup, {}).items():
-            spans = {
-                reading: span
+            values = {
+                reading: found
                 for reading, results in _readings(evaluation).items()
-                if (span := _span(results, setup, figure)) is not None
+                if (found := _values(results, setup, figure))
             }
-            if spans:
-                said = [
-                    f"{reading} {low:.2f}{f' to {high:.2f}' if high > low else ''}"
-                    for reading, (low, high) in spans.items()
-                ]
+            if values:
+                said = [f"{reading} {' and '.join(ratio(each) for each in found)}" for reading, found in values.items()]
                 lines.append(
                     f"- {setup}, {SPEEDUPS[figure]}: the paper {published} ({published.known}); "
-                    f"here {'; '.join(said)}: {_compared(published, spans)}"
+                    f"here {'; '.join(said)}: {_compared(published, values)}"
                 )
     if lines:
         yield (
-            "The paper's system over vLLM 0.3's way, over both patterns, and which readings reach what the paper "
-            "reports, directions left out; its abstract says 1.4 to 11.2 over all tails:\n"
+            "The paper's system over vLLM 0.3's way, a figure a pattern of the levels, and where each reading lies "
+            "beside what the paper reports of its two patterns, directions left out; its abstract says 1.4 to 11.2 "
+            "over all tails:\n"
         )
         yield "\n".join(lines) + "\n"
     for setup in evaluation.asked.setups:
@@ -83,35 +85,52 @@ def _differences(evaluation: Evaluation) -> Iterator[str]:
             )
 
 
-def _compared(published: PublishedRange, spans: Mapping[str, tuple[float, float]]) -> str:
-    """Which readings' spans meet the paper's range; where none does, on which side of it they are."""
-    least = 0.0 if published.low is None else published.low
-    meeting = [reading for reading, (low, high) in spans.items() if low <= published.high and high >= least]
-    if meeting:
-        return f"reached by {', '.join(meeting)}"
-    below = {high < least for _, high in spans.values()}
-    return "not reached" if below == {True} else "exceeded" if below == {False} else "it lies between two readings"
+def _compared(published: PublishedRange, values: Mapping[str, Sequence[float]]) -> str:
+    """On which side of the paper's range the readings are; of an upper end alone, the largest figure is compared."""
+    sides: dict[str, list[str]] = {}
+    for reading, found in values.items():
+        if published.low is None:
+            side = "reached" if max(found) >= published.high else "not reached"
+        else:
+            low = published.low
+            beyond = {"below" if value < low else "above" if value > published.high else "within" for value in found}
+            side = (
+                "within it"
+                if "within" in beyond
+                else "on both sides of it"
+                if len(beyond) > 1
+                else f"{beyond.pop()} it"
+            )
+        sides.setdefault(side, []).append(reading)
+    return "; ".join(f"{side} in {' and '.join(readings)}" for side, readings in sides.items())
 
 
-def _span(results: Mapping[Place, Result], setup: str, figure: str) -> tuple[float, float] | None:
-    values = [
+def _values(results: Mapping[Place, Result], setup: str, figure: str) -> list[float]:
+    """A figure a pattern, directions left out."""
+    return [
         value
         for place, result in results.items()
         if place[0] == setup
         and result.is_saturated("paper") == result.is_saturated(BASE)
         and (value := result.speedups[f"paper/{BASE}"][figure]) is not None
     ]
-    return (min(values), max(values)) if values else None
 
 
 def _speedup_rows(place: Place, evaluation: Evaluation) -> Iterator[list[str]]:
     for reading, results in _readings(evaluation).items():
         if place in results:
             result = results[place]
-            at = "" if result.case.load is None else f", {result.case.load:g}"
+            at = "" if result.case.load is None else f", {_load_cell(result, evaluation)}"
             for run in OURS:
                 cells = [speedup_cell(result, run, BASE, figure) for figure in SPEEDUPS]
                 yield [f"{place[0]}, {place[1]}", reading + at, f"`{run}`", *cells]
+
+
+def _load_cell(result: Result, evaluation: Evaluation) -> str:
+    """A borne load, with what it has to be read with."""
+    case = result.case
+    is_end = case.load == max(one.case.load or 0 for one in evaluation.at(LOAD, (case.setup, case.priority)))
+    return f"{'≥ ' if is_end else ''}{case.load:g}{'*' if result.is_saturated(LIMIT) else ''}"
 
 
 def _readings(evaluation: Evaluation) -> dict[str, Mapping[Place, Result]]:

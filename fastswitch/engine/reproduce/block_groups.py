@@ -31,7 +31,7 @@ def block_groups_section(evaluation: Evaluation) -> Iterator[str]:
         f"conversations, seeds {seeds}. Above 1: groups are better; in brackets each seed by itself.\n"
     )
     yield _answer(settings)
-    heads = ["block", "link, host", "us a call", f"blocks a run, `{PAGED}`", f"`{IN_GROUPS}`"]
+    heads = ["block", "link, host", "us a call", f"blocks a copy, `{PAGED}`", f"`{IN_GROUPS}`"]
     yield table([*heads, *(SPEEDUPS[figure] for figure in FIGURES)], [_row(results) for results in settings])
 
 

@@ -78,8 +78,8 @@ class Evaluation:
                 found[place] = max(borne, key=lambda result: result.case.load or 0)
         return found
 
-    def capacities(self) -> dict[Place, float]:
-        """Place |-> conversations a second that the limit can serve."""
+    def capacities(self) -> dict[Place, tuple[float, bool]]:
+        """Place |-> conversations a second that the limit can serve, and whether it could not serve more."""
         return {
             (result.case.setup, result.case.priority): capacity_of(result.runs[LIMIT]) for result in self.part(CAPACITY)
         }
@@ -89,8 +89,8 @@ class Evaluation:
         results = [result for result in self.results if result.case.part != CAPACITY]
         together = [result for result in self.headlines().values() if len(result.seeds) > 1]
         capacities: Sequence[Mapping[str, Any]] = [
-            {"setup": setup, "priority": priority, "conversations_per_s": rate}
-            for (setup, priority), rate in self.capacities().items()
+            {"setup": setup, "priority": priority, "conversations_per_s": rate, "reached": reached}
+            for (setup, priority), (rate, reached) in self.capacities().items()
         ]
         return {
             "schema": 1,
@@ -102,11 +102,15 @@ class Evaluation:
         }
 
 
-def capacity_of(figures: Mapping[str, Any]) -> float:
-    """Conversations a second that a run served while somebody waited for room; where nobody ever did, over all."""
-    served = figures["backlog"]["tokens_per_s"] or figures["tokens_per_s"]
+def capacity_of(figures: Mapping[str, Any]) -> tuple[float, bool]:
+    """Conversations a second that a run served while somebody waited for room, and True.
+
+    Where nobody ever waited, those that it served over all, and False: it might have served more.
+    """
+    served = figures["backlog"]["tokens_per_s"]
     workload = figures["workload"]
-    return float(served * workload["conversations"] / workload["output_tokens"])
+    per_token = workload["conversations"] / workload["output_tokens"]
+    return float((served or figures["tokens_per_s"]) * per_token), bool(served)
 
 
 def _is_borne(result: Result) -> bool:

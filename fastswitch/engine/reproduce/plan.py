@@ -27,6 +27,7 @@ __all__ = [
     "LOAD",
     "PATTERNS",
     "SENSITIVITY",
+    "THINK_S",
     "TURNS",
     "capacity_cases",
     "first_cases",
@@ -45,7 +46,7 @@ ALL_RUNS = tuple(SIMULATED_RUNS)
 FOUR_RUNS = ("vllm_0_3", "paper", "fastswitch", "free_switch")
 PATTERNS = ("random", "markov")
 RATE = 1.0  # a second: the paper's, of whatever
-THINK_S = 10.0
+THINK_S = 10.0  # mean, of synthetic conversations; the default where a trace records no gaps
 AT_ONCE = 1000.0  # conversations a second: all are there before the first is served
 LOADS = (0.6, 0.8, 1.0, 1.2, 1.4)
 FULL_LOADS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4)

@@ -10,15 +10,15 @@ from fastswitch.engine.reproduce.block_groups import block_groups_section
 from fastswitch.engine.reproduce.cells import SPEEDUPS, ratio, seconds, speedup_cell, table
 from fastswitch.engine.reproduce.evaluation import LIMIT, Evaluation, Place
 from fastswitch.engine.reproduce.lost_table import lost_table
-from fastswitch.engine.reproduce.plan import FOUR_RUNS, HEADLINE, LOAD
+from fastswitch.engine.reproduce.plan import FOUR_RUNS, HEADLINE, LOAD, THINK_S
 from fastswitch.engine.reproduce.published import MEAN_TURNS
 from fastswitch.engine.reproduce.result import Result
 from fastswitch.engine.reproduce.sensitivity import sensitivity_section
-from fastswitch.engine.reproduce.verdicts import verdicts
+from fastswitch.engine.reproduce.verdicts import CHANCE, verdicts
 
 __all__ = ["report"]
 
-# a step |-> the run that it changes by one idea
+# a step |-> the run that it goes on from
 STEPS = {
     "vllm_0_3": "recompute",
     "+groups": "vllm_0_3",
@@ -32,8 +32,8 @@ ASSUMED = (
     "The paper's text that we have does not say what is to be known here, so it is assumed, and none of it is fitted: "
     "60 % of peak FLOP/s, 80 % of memory bandwidth, 3 ms an iteration besides, 80 % of the link, 10 us a copy call, "
     "1 us a decision for each request looked at; Random draws one of 4 levels anew at an update, Markov moves a level "
-    "up or down with probability 0.1; think times are exponential with a mean of 10 s; copies do not slow down "
-    "iterations. `vllm_0_3` has lazily given back clean blocks, which the engine that it stands for has not."
+    "up or down with probability 0.1; copies do not slow down iterations. `vllm_0_3` has lazily given back clean "
+    "blocks, which the engine that it stands for has not."
 )
 
 
@@ -50,8 +50,9 @@ def report(evaluation: Evaluation, facts: Mapping[str, Any], plots: Sequence[tup
 
 def _sections(evaluation: Evaluation, facts: Mapping[str, Any], plots: Sequence[tuple[str, str]]) -> Iterator[str]:
     headlines, whole = evaluation.headlines(), evaluation.ablations()
+    has_spread = any(len(result.seeds) > 1 for result in headlines.values())
     yield from _head(evaluation, facts)
-    yield "## In short\n"
+    yield f"## In short\n\nLess than {CHANCE:.0%} is called no difference; a seed alone may differ by that.\n"
     yield "\n".join(f"- {line}" for line in verdicts(evaluation)) + "\n"
     yield "## Beside the paper's figures\n"
     yield main_table(evaluation)
@@ -59,15 +60,15 @@ def _sections(evaluation: Evaluation, facts: Mapping[str, Any], plots: Sequence[
     for place, result in whole.items():
         yield from _headline(place, result, headlines[place])
     if whole:
-        yield from _steps(whole)
+        yield from _steps(whole, has_spread=has_spread)
         yield "## What is left between `fastswitch` and the limit\n"
         yield lost_table(headlines)
         yield (
             "A second in which a request is absent counts as one over the requests that share an iteration. The rows "
-            "add up to more than the engine takes longer by, since another request often takes an absent one's place. "
-            "What is computed again for want of room on the host costs both.\n"
+            "may add up to more than the engine takes longer by, since another request often takes an absent one's "
+            "place. What is computed again for want of room on the host costs both.\n"
         )
-    if any(len(result.seeds) > 1 for result in headlines.values()):
+    if has_spread:
         yield from _spread(evaluation)
     yield from _load_sweep(evaluation)
     yield from sensitivity_section(evaluation)
@@ -88,13 +89,23 @@ def _head(evaluation: Evaluation, facts: Mapping[str, Any]) -> Iterator[str]:
     )
     for result in list(evaluation.headlines().values())[:1]:
         workload = result.workload
-        seeds = ", ".join(map(str, result.seeds))
         yield (
-            f"Workload: {workload['name']}, {workload['conversations']} conversations in the headline (seeds {seeds}), "
-            f"{asked.conversations} in all other parts; {workload['mean_turns']:.1f} turns each (the paper's had "
-            f"{MEAN_TURNS:g}).{_scaled(evaluation)}\n"
+            f"Workload: {workload['name']}, {workload['conversations']} conversations in the headline "
+            f"({_seeds(result.seeds)}), {asked.conversations} in all other parts; {workload['mean_turns']:.1f} turns "
+            f"each (the paper's had {MEAN_TURNS:g}).{_scaled(evaluation)}\n"
         )
-    yield ASSUMED + "\n"
+    yield f"{ASSUMED}{_thinks(evaluation)}\n"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def _thinks(evaluation: Evaluation) -> str:
+    """How long users think: drawn, unless the trace records it."""
+    if evaluation.asked.workload == "synthetic":
+        return f" Think times are exponential with a mean of {THINK_S:g} s."
+    return f" Where the trace records no gap between turns, think times are exponential with a mean of {THINK_S:g} s."
 
 
 def _scaled(evaluation: Evaluation) -> str:
@@ -113,11 +124,10 @@ def _scaled(evaluation: Evaluation) -> str:
 
 
 def _headline(place: Place, whole: Result, together: Result) -> Iterator[str]:
-    seeds = ", ".join(map(str, whole.seeds))
-    yield f"## {place[0]}, {place[1]}: 1 conversation a second, seed {seeds}\n"
+    yield f"## {place[0]}, {place[1]}: 1 conversation a second, {_seeds(whole.seeds)}\n"
     yield _latencies(whole)
     if len(together.seeds) > 1:
-        yield f"Seeds {', '.join(map(str, together.seeds))} together:\n"
+        yield f"{_seeds(together.seeds).capitalize()} together:\n"
         yield _latencies(together)
 
 
@@ -134,10 +144,11 @@ def _latencies(result: Result) -> str:
     return table([*heads, "swap-outs", "dropped", "stall, s"], rows)
 
 
-def _steps(whole: Mapping[Place, Result]) -> Iterator[str]:
+def _steps(whole: Mapping[Place, Result], *, has_spread: bool) -> Iterator[str]:
+    apart = "is under Spread" if has_spread else "is what `--full` shows: those of the tails by far more than tokens/s"
     yield (
-        "## Step by step\n\nHow many times better than the run that it changes by one idea: TTFT P95 / TBT P99.9 / "
-        "tokens/s. One seed: a difference of a fifth may be chance.\n"
+        "## Step by step\n\nHow many times better than the run that it goes on from: TTFT P95 / TBT P99.9 / tokens/s. "
+        f"One seed; how far seeds differ {apart}.\n"
     )
     rows = []
     for run, base in STEPS.items():
@@ -147,16 +158,22 @@ def _steps(whole: Mapping[Place, Result]) -> Iterator[str]:
         ]
         rows.append([f"`{run}` over `{base}`", *cells])
     yield table(["step", *(f"{setup}, {priority}" for setup, priority in whole)], rows)
-    yield (
-        "Where `paper` is behind `modern`: it copies layer by layer, K and V apart, and the link waits for the calls; "
-        "`modern` has all layers of a block in one piece and one call a batch. Where a call costs 1 us `paper` is as "
-        "good as `fastswitch` (`--full` varies it).\n"
-    )
-    yield (
-        "Where `+async` has later first tokens than `+groups`: it begins no more returns than the link carries, and "
-        "who ranks behind one that must wait for the link waits too, newcomers included. Without a kept copy and at a "
-        "call a layer the link carries little. Unpaced it would switch more and serve fewer tokens a second.\n"
-    )
+    if any(_is_later(result, "paper", "modern") for result in whole.values()):
+        yield (
+            "Where `paper` is behind `modern`: it copies layer by layer, K and V apart, a call each; `modern` has all "
+            "layers of a block in one piece and one call a batch. `--full` varies what a call costs.\n"
+        )
+    if any(_is_later(result, "+async", "+groups") for result in whole.values()):
+        yield (
+            "Where `+async` has later first tokens than `+groups`: it begins no more returns than the link carries, "
+            "and who ranks behind one that must wait for the link waits too, newcomers included.\n"
+        )
+
+
+def _is_later(result: Result, run: str, other: str) -> bool:
+    """Whether its first tokens come later than the other's, by more than chance."""
+    ours, theirs = (result.figure(name, "ttft_s", "p95") for name in (run, other))
+    return ours is not None and theirs is not None and theirs < ours * (1 - CHANCE)
 
 
 def _spread(evaluation: Evaluation) -> Iterator[str]:

@@ -16,7 +16,7 @@ from fastswitch.engine.reproduce.evaluation import Evaluation
 from fastswitch.engine.reproduce.finished import Finished
 from fastswitch.engine.reproduce.pictures import draw_pictures
 from fastswitch.engine.reproduce.report import report
-from fastswitch.engine.reproduce.reproduce_options import ReproduceOptions
+from fastswitch.engine.reproduce.reproduce_options import REPORT, ReproduceOptions
 from fastswitch.engine.reproduce.run_plan import OnDone, evaluate
 from fastswitch.engine.reproduce.verdicts import verdicts
 from fastswitch.engine.usage import UsageError, check_writable, writing
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_reproduce"]
 
-FINISHED, REPORT, FIGURES = "finished", "report.md", "reproduce.json"
+FINISHED, FIGURES = "finished", "reproduce.json"
 
 
 def run_reproduce(options: ReproduceOptions) -> None:
@@ -37,11 +37,11 @@ def run_reproduce(options: ReproduceOptions) -> None:
     """
     from rich.console import Console
 
-    check_writable(options.json)
     try:
         finished = Finished(options.report / FINISHED)
     except OSError as error:
         raise UsageError(f"cannot write in {options.report}: {error.strerror}; choose another --report") from error
+    check_writable(options.json)
     evaluation = Evaluation(options)
     try:
         with _bar(Console(stderr=True)) as on_done:
@@ -74,16 +74,16 @@ def _bar(console: Console) -> Iterator[OnDone]:
 
 
 def _write(evaluation: Evaluation) -> None:
-    """The report with its pictures and figures, and the figures once more where asked."""
+    """The figures, once more where asked; then the report with its pictures."""
     folder, facts = evaluation.asked.report, environment(torch.device("cpu"))
     figures = json.dumps(evaluation.as_json(facts), indent=1) + "\n"
-    with writing(folder):
-        pictures = draw_pictures(evaluation, folder)
-        (folder / REPORT).write_text(report(evaluation, facts, pictures), encoding="utf-8")
     for path in (folder / FIGURES, evaluation.asked.json):
         if path is not None:
             with writing(path):
                 path.write_text(figures, encoding="utf-8")
+    with writing(folder):
+        pictures = draw_pictures(evaluation, folder)
+        (folder / REPORT).write_text(report(evaluation, facts, pictures), encoding="utf-8")
 
 
 def _print(evaluation: Evaluation) -> None:

@@ -10,7 +10,10 @@ from fastswitch.engine.option_limits import check_number
 from fastswitch.engine.simulator.setup import find_setup
 from fastswitch.engine.usage import UsageError, check_distinct
 
-__all__ = ["ReproduceOptions"]
+__all__ = ["REPORT", "ReproduceOptions"]
+
+REPORT = "report.md"
+WRITTEN = (REPORT, "tails.png", "ablation.png", "load.png", "timeline.png")  # besides the figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,11 @@ class ReproduceOptions:
             raise UsageError("--setups must name at least one, such as llama8b-a10")
         for name in self.setups:
             find_setup(name)
+        if len(set(self.setups)) < len(self.setups):
+            raise UsageError(f"--setups must name each once, got {','.join(self.setups)}")
         if self.workload != "synthetic" and not os.path.isfile(self.workload):  # noqa: PTH113 - for a name of any length
             raise UsageError(f"--workload must be synthetic or a file, no file is {self.workload!r}")
         inputs = {} if self.workload == "synthetic" else {"workload": Path(self.workload)}
         check_distinct({"json": self.json}, inputs)
+        if self.json is not None and self.json.resolve() in {(self.report / name).resolve() for name in WRITTEN}:
+            raise UsageError(f"--json must be no other file of the report, got {self.json}: choose another name")

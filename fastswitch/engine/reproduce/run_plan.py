@@ -42,7 +42,7 @@ def evaluate(evaluation: Evaluation, finished: Finished, on_done: OnDone) -> Non
             on_done(len(evaluation.outcomes), num_in_all)
 
     work(known)
-    capacities: dict[Place, float] = evaluation.capacities()
+    capacities: dict[Place, float] = {place: rate for place, (rate, _) in evaluation.capacities().items()}
     work(later_cases(asked, scales, capacities))
 
 

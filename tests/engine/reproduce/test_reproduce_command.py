@@ -10,6 +10,7 @@ from fastswitch.engine import experiment
 from fastswitch.engine.reproduce import pictures, plan, reproduce_command, run_plan
 from fastswitch.engine.reproduce.case import options_of
 from fastswitch.engine.reproduce.outcome import simulate
+from tests.engine.reproduce import made_up
 
 PARTS = ("finished", "report.md", "reproduce.json", "tails.png", "ablation.png", "load.png", "timeline.png")
 
@@ -112,7 +113,7 @@ def test_full_has_seeds_sensitivity_and_block_groups(reproduce, tmp_path, monkey
     report = (tmp_path / "report.md").read_text()
     assert "Seeds 0, 1, 2 together:" in report
     assert "## Spread" in report
-    assert "Which assumption decides, llama8b-a10, `fastswitch` over `vllm_0_3` in TTFT P95: " in report
+    assert "Which assumption decides, llama8b-a10, `fastswitch` over `vllm_0_3` in TTFT P95, the widest first" in report
     assert "what is assumed moves `paper` over `vllm_0_3` on llama8b-a10" in report
     assert "| dispatch, us a call | 20 |" in report
     assert "## Do block groups still pay" in report
@@ -128,12 +129,34 @@ def test_full_has_seeds_sensitivity_and_block_groups(reproduce, tmp_path, monkey
         (["--workload", "gone.csv"], "--workload must be synthetic or a file, no file is 'gone.csv'"),
         (["--min-turns", "99"], "min_turns of a synthetic workload must be 1 to 62, got 99"),
         (["--conversations", "0"], "--conversations must be a number of at least 1 and at most 1e+09, got 0"),
+        (["--setups", "llama8b-a10,llama8b-a10"], "--setups must name each once, got llama8b-a10,llama8b-a10"),
         (["--json", "/nowhere/f.json"], "cannot write /nowhere/f.json: No such file or directory; choose another path"),
     ],
 )
 def test_bad_input_is_one_line(reproduce, tmp_path, arguments, message):
     status, out, err = reproduce("--report", tmp_path, *arguments)
     assert (status, out, err) == (2, "", f"fastswitch: {message}\n")
+
+
+@pytest.mark.parametrize("name", ["report.md", "tails.png", "../r/load.png"])
+def test_the_figures_overwrite_nothing_of_the_report(reproduce, tmp_path, name):
+    path = tmp_path / "r" / name
+    status, out, err = reproduce("--report", tmp_path / "r", "--json", path)
+    said = f"fastswitch: --json must be no other file of the report, got {path}: choose another name\n"
+    assert (status, out, err) == (2, "", said)
+
+
+def test_what_cannot_be_drawn_loses_no_figure(reproduce, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise MemoryError("no picture")
+
+    monkeypatch.setattr(reproduce_command, "draw_pictures", refuse)
+    monkeypatch.setattr(
+        run_plan, "simulate", lambda simulation: made_up.outcome(simulation.run, offered_tokens_per_s=9.0)
+    )
+    assert reproduce("--report", tmp_path / "new", "--json", tmp_path / "new" / "mine.json")[0] == 1
+    assert json.loads((tmp_path / "new" / "mine.json").read_text())["results"]
+    assert json.loads((tmp_path / "new" / "reproduce.json").read_text())["results"]
 
 
 def test_a_report_that_cannot_be_a_folder_is_one_line(reproduce, tmp_path):

@@ -58,8 +58,22 @@ def test_more_than_chance_breaks_it(tmp_path):
 def test_who_is_better_than_ours_is_named(tmp_path):
     better = WAITS | {"modern": 40.0}
     paper, ours = (line for line in lines(evaluation(tmp_path, better), "`") if "at least as good" in line)
+    assert paper.startswith("`paper` at least as good as every other run but `fastswitch` and `free_switch` in")
     assert paper.endswith("(76 s): missed: `modern` 38 s")
     assert ours.endswith("(71.3 s): missed: `modern` 38 s")
+
+
+def test_the_paper_may_be_behind_fastswitch_but_not_the_other_way_round(tmp_path):
+    swapped = WAITS | {"paper": WAITS["fastswitch"], "fastswitch": WAITS["paper"]}
+    paper, ours = (line for line in lines(evaluation(tmp_path, swapped), "`") if "at least as good" in line)
+    assert paper.endswith(": met")
+    assert ours.endswith("(76 s): missed: `paper` 71.3 s")
+
+
+def test_nothing_is_claimed_where_nothing_was_switched(tmp_path):
+    switches = made_up.outcome("paper").figures["switches"]
+    found = evaluation(tmp_path, WAITS, switches={**switches, "swap_outs": 0, "drops": 0})
+    assert verdicts(found) == ["no request was ever switched, so no run differs from another: llama8b-a10, random"]
 
 
 @pytest.mark.parametrize(
