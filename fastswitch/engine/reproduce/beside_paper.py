@@ -92,17 +92,16 @@ def _compared(published: PublishedRange, values: Mapping[str, Sequence[float]]) 
         if published.low is None:
             side = "reached" if max(found) >= published.high else "not reached"
         else:
-            low = published.low
-            beyond = {"below" if value < low else "above" if value > published.high else "within" for value in found}
-            side = (
-                "within it"
-                if "within" in beyond
-                else "on both sides of it"
-                if len(beyond) > 1
-                else f"{beyond.pop()} it"
-            )
+            side = _side(found, published.low, published.high)
         sides.setdefault(side, []).append(reading)
     return "; ".join(f"{side} in {' and '.join(readings)}" for side, readings in sides.items())
+
+
+def _side(values: Sequence[float], low: float, high: float) -> str:
+    where = {"below" if value < low else "above" if value > high else "within" for value in values}
+    if len(where) == 1:
+        return f"{where.pop()} it"
+    return "on both sides of it" if "within" not in where else "within it with one pattern"
 
 
 def _values(results: Mapping[Place, Result], setup: str, figure: str) -> list[float]:

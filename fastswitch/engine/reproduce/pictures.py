@@ -37,7 +37,7 @@ def draw_pictures(evaluation: Evaluation, folder: Path) -> list[tuple[str, str]]
         _draw_timeline(evaluation, folder / "timeline.png")
         drawn += [
             ("Share of the samples above a latency, 1 conversation a second", "tails.png"),
-            ("The runs, each changing one idea, 1 conversation a second", "ablation.png"),
+            ("All runs, 1 conversation a second", "ablation.png"),
             ("The same seconds of four runs", "timeline.png"),
         ]
     sweeps = {place: results for place in evaluation.places if (results := evaluation.at(LOAD, place))}

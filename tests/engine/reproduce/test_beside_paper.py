@@ -43,7 +43,11 @@ def add(found, case, gain, saturated, rate=100.0):
         (9.0, 1.2, "1 conversation/s 9.00; 1 turn/s 1.20: above it in 1 conversation/s; below it in 1 turn/s"),
         # a pattern on each side of the range reaches nothing
         ((9.0, 3.0), 1.2, f"1 conversation/s 9.00 and 3.00; {LOW}: on both sides of it in 1 conversation/s; {BELOW}"),
-        ((9.0, 5.0), 1.2, f"1 conversation/s 9.00 and 5.00; {LOW}: within it in 1 conversation/s; {BELOW}"),
+        (
+            (9.0, 5.0),
+            1.2,
+            f"1 conversation/s 9.00 and 5.00; {LOW}: within it with one pattern in 1 conversation/s; {BELOW}",
+        ),
     ],
 )
 def test_which_reading_reaches_the_paper(tmp_path, conversations, turns, said):
