@@ -42,6 +42,7 @@ def snippets(page):
 
 def test_the_snippets_show_what_the_text_says():
     assert run(snippets("README.md")[0]) == "25 2\n"
+    assert run(snippets("README.md")[2]) == "['greedy', 'modest']\n['modest', 'greedy'] True\n"
     assert run(snippets("docs/parts.md")[0]) == "PagedAllocator 10 groups\nBlockGroupAllocator 2 groups\n"
     assert run(snippets("docs/parts.md")[1]) == "25 2\n"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from fastswitch.engine.option_limits import LIMITS, MOST, check_number, flag
-from fastswitch.engine.policy import PACKERS, Policy
+from fastswitch.engine.policy import Policy
+from fastswitch.engine.policy_choices import EVICTORS, PACKERS, PATTERNS, RANKERS, VICTIMS
 from fastswitch.engine.priority_file import read_priorities
 from fastswitch.engine.usage import UsageError, check_distinct
 from fastswitch.sched import NUM_LEVELS
@@ -19,18 +20,16 @@ from fastswitch.sched import NUM_LEVELS
 __all__ = ["BenchOptions", "ExperimentOptions", "SimulateOptions"]
 
 DEFAULT_FREQUENCY = 0.04  # of `bench`: the paper's for the smaller of its models
-DEFAULT_BUDGETS = {"prefill-first": 8192, "chunked": 512}  # of packers; 512 is the smaller of Sarathi-Serve's two
 SHARES = ("compute_share", "memory_share", "link_share")
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy": ("fcfs", "priority", "vtc", "vtc-preemptive", "mlfq"),
+    "policy": tuple(RANKERS),
     "packer": tuple(PACKERS),
-    "evictor": ("swap-out", "recompute", "cheapest"),
-    "victims": ("lowest-rank", "least-bytes"),
+    "evictor": tuple(EVICTORS),
+    "victims": tuple(VICTIMS),
     "arrival": ("conversation", "turn"),
     "link": ("emulated", "none"),
     "device": ("cpu", "cuda"),
 }
-PATTERNS = ("random", "markov")  # of --priority; anything else is a file
 
 # output |-> how its name may end; nothing: in any way
 SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -155,17 +154,18 @@ class ExperimentOptions:
         Raises:
             WorkloadError: if the file of the levels is of no use.
         """
+        levels = None if self.priority is None or self.priority in PATTERNS else read_priorities(Path(self.priority))
         return Policy(
             policy=self.policy,
-            priority=self.priority or PATTERNS[0],
+            priority=self.priority or next(iter(PATTERNS)),
             frequency=frequency if self.frequency is None else self.frequency,
             packer=self.packer,
-            token_budget=self.token_budget or DEFAULT_BUDGETS[self.packer],
+            token_budget=self.token_budget or PACKERS[self.packer].token_budget,
             evictor=self.evictor,
             seed=self.seed,
             aging=self.aging,
             horizon=self.horizon,
-            recorded=None if self.priority in (None, *PATTERNS) else read_priorities(Path(self.priority)),
+            recorded=levels,
             victims=self.victims,
             min_levels=self.min_levels,
             min_stay=self.min_stay,

@@ -2,61 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any
 
+from fastswitch.engine.policy_choices import EVICTORS, PACKERS, PATTERNS, RANKERS, VICTIMS, Profile
 from fastswitch.engine.tbt_target import DerivedBudget
 from fastswitch.engine.usage import UsageError
-from fastswitch.sched import (
-    FCFS,
-    HORIZON,
-    MLFQ,
-    VTC,
-    Accountant,
-    Aging,
-    CheapestSwitch,
-    ChunkedPrefill,
-    Evictor,
-    Hysteresis,
-    LeastBytes,
-    LowestRank,
-    MarkovPriorities,
-    Packer,
-    PreemptiveVTC,
-    PrefillFirst,
-    Priorities,
-    PriorityTrace,
-    RandomPriorities,
-    Ranker,
-    Recompute,
-    RecordedPriorities,
-    Scheduler,
-    ServiceCounters,
-    SwapOut,
-    SwitchCosts,
-    TokenAccountant,
-)
+from fastswitch.sched import Aging, Hysteresis, Ranker, Recompute, RecordedPriorities, Scheduler, SwitchCosts
 
-__all__ = ["FAIR", "PACKERS", "Policy", "Profile"]
-
-
-class Profile(Protocol):
-    """How long the model's iterations take, as measured or computed once before all runs."""
-
-    @property
-    def decode_s(self) -> float:
-        """Seconds of an iteration that gives each of a few requests a token."""
-
-    def prefill_s(self, num_tokens: int) -> float:
-        """Seconds of one that computes a prompt of so many tokens."""
-
-
-FAIR: dict[str, Callable[[ServiceCounters, int | None], VTC | PreemptiveVTC]] = {
-    "vtc": lambda counters, _horizon: VTC(counters),
-    "vtc-preemptive": lambda counters, horizon: PreemptiveVTC(counters, horizon=horizon or HORIZON),
-}
-PACKERS: dict[str, Callable[[int], Packer]] = {"prefill-first": PrefillFirst, "chunked": ChunkedPrefill}
+__all__ = ["Policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +19,12 @@ class Policy:
     """A scheduler, as its options say it; makes a fresh one for each run.
 
     Attributes:
-        policy: ``fcfs``, ``priority``, ``vtc``, ``vtc-preemptive`` or ``mlfq``.
-        priority: pattern of the levels, ``random`` or ``markov``, or the name of the file that has them.
+        policy: the ranker, one of `RANKERS`.
+        priority: pattern of the levels, one of `PATTERNS`, or the name of the file that has them.
         frequency: updates of the levels, an iteration.
-        packer: ``prefill-first`` or ``chunked``.
+        packer: one of `PACKERS`.
         token_budget: tokens in one iteration.
-        evictor: of runs that copy, ``swap-out``, ``recompute`` or ``cheapest``.
+        evictor: of runs that copy, one of `EVICTORS`.
         seed: of the levels.
         aging: executed iterations without service after which a turn comes before everybody; None: never.
         recorded: the levels of that file.
@@ -77,9 +32,12 @@ class Policy:
         horizon: of ``vtc-preemptive``, in tokens; None: its own.
         weights: client_id |-> how much it is entitled to; a client that is not named has 1.
         budget_from: what the token budget was derived from; None where it was given.
-        victims: whom to push out, ``lowest-rank`` or ``least-bytes``.
+        victims: whom to push out, one of `VICTIMS`.
         min_levels: by which a request that pushes another out must be better.
         min_stay: tokens that a request generates before it may be pushed out.
+
+    Raises:
+        ValueError: there is no such part.
     """
 
     policy: str
@@ -99,6 +57,19 @@ class Policy:
     min_levels: int = 0
     min_stay: int = 0
 
+    def __post_init__(self) -> None:
+        parts: dict[str, Mapping[str, Any]] = {
+            "policy": RANKERS,
+            "packer": PACKERS,
+            "evictor": EVICTORS,
+            "victims": VICTIMS,
+        }
+        if self.recorded is None:
+            parts["priority"] = PATTERNS
+        for name, known in parts.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
     def scheduler(self, *, copies: bool, costs: SwitchCosts | None = None) -> Scheduler:
         """A fresh one; a run that copies nothing recomputes its victims.
 
@@ -109,14 +80,13 @@ class Policy:
         Raises:
             ValueError: if costs are needed and there are none.
         """
-        evictor = self._evictor(costs) if copies else Recompute()
-        ranker, accountant = self._ranker_and_accountant()
+        evictor = EVICTORS[self.evictor](costs) if copies else Recompute()
+        ranker, accountant = RANKERS[self.policy](self)
         ranker = self._with_hysteresis(ranker)
         if self.aging is not None:
             ranker = accountant = Aging(ranker, accountant, self.aging)
-        victims = LeastBytes(ranker.may_preempt) if self.victims == "least-bytes" else LowestRank()
-        packer = PACKERS[self.packer](self.token_budget)
-        return Scheduler(ranker, packer, evictor, accountant, victims=victims)
+        packer = PACKERS[self.packer].make(self.token_budget)
+        return Scheduler(ranker, packer, evictor, accountant, victims=VICTIMS[self.victims](ranker))
 
     def check_conversations(self, number: int) -> None:
         """Refuse levels of conversations that are not there.
@@ -147,28 +117,3 @@ class Policy:
         if not (self.min_levels or self.min_stay):
             return ranker
         return Hysteresis(ranker, min_levels=self.min_levels, min_stay=self.min_stay)
-
-    def _evictor(self, costs: SwitchCosts | None) -> Evictor:
-        if self.evictor == "cheapest":
-            if costs is None:
-                raise ValueError("evictor 'cheapest' goes by what a switch takes: give costs")
-            return CheapestSwitch(costs)
-        return SwapOut() if self.evictor == "swap-out" else Recompute()
-
-    def _ranker_and_accountant(self) -> tuple[Ranker, Accountant]:
-        """Two objects, or one twice: a policy that ranks by what was served is both."""
-        if self.policy == "fcfs":
-            return FCFS(), TokenAccountant()
-        if self.policy in FAIR:
-            fair = FAIR[self.policy](ServiceCounters(weights=self.weights), self.horizon)
-            return fair, fair
-        if self.policy == "mlfq":
-            assert self.profile is not None, "whoever makes the policy profiles the model"
-            mlfq = MLFQ(self.profile.prefill_s, self.profile.decode_s)
-            return mlfq, mlfq
-        return PriorityTrace(self._priorities(), self.frequency), TokenAccountant()
-
-    def _priorities(self) -> Priorities:
-        if self.recorded is not None:
-            return self.recorded
-        return RandomPriorities(self.seed) if self.priority == "random" else MarkovPriorities(self.seed)

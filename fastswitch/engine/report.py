@@ -42,7 +42,7 @@ def print_report(experiment: Experiment, console: Console, notes: Sequence[str] 
     console.print(LEGEND, highlight=False)
     print_clients(console, runs)
     _print_speedup(console, result["speedup"])
-    for line in (*_caveats(result), *_verdicts(runs), *notes):
+    for line in (*_caveats(result), *_verdicts(runs, result["policy"]), *notes):
         console.print(line, highlight=False)
 
 
@@ -141,7 +141,7 @@ def _budget(policy: Mapping[str, Any]) -> list[str]:
     return [line]
 
 
-def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _verdicts(runs: Sequence[Mapping[str, Any]], policy: Mapping[str, Any]) -> list[str]:
     lines = []
     if not any(run["switches"][name] for run in runs for name in ("swap_outs", "clean_evictions", "drops")):
         lines.append("nothing was switched: the pool held everything that was asked of it (lower --device-tokens)")
@@ -151,17 +151,18 @@ def _verdicts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     hung = sum(run["switches"]["hung"] for run in runs)
     if hung:
         lines.append(f"{hung} copies hung; their requests were recomputed, their blocks kept until they came back")
-    return lines + [line for run in runs if (line := _thrash(run)) is not None]
+    return lines + [line for run in runs if (line := _thrash(run, policy)) is not None]
 
 
-def _thrash(run: Mapping[str, Any]) -> str | None:
+def _thrash(run: Mapping[str, Any], policy: Mapping[str, Any]) -> str | None:
     """Who moved more than it computed, and the way out."""
     thrash = run["switches"]["thrash"]
     often = thrash[f"conversations_{OFTEN}_in_a_row"]
     if not often:
         return None
+    lower = "lower --frequency, " if "frequency" in policy else ""
     named = ", ".join(str(conversation) for conversation in often[:8]) + (", ..." if len(often) > 8 else "")
     return (
         f"run {run['name']} thrashed: conversations {named} were pushed out up to {thrash['most_in_a_row']} times in a "
-        "row after one token each (lower --frequency, or raise --device-tokens)"
+        f"row after one token each ({lower}raise --min-stay or --device-tokens)"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fastswitch.engine.policy_choices import EVICTORS, PACKERS, PATTERNS, RANKERS, VICTIMS
 from fastswitch.engine.runs import RUNS, SIMULATED_RUNS
 
 __all__ = [
@@ -39,14 +41,21 @@ __all__ = [
     "WorkloadOption",
 ]
 
+
+def _one_of(names: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
 WorkloadOption = Annotated[str, typer.Option("--workload", help="synthetic, or a trace file (plain or gzip)")]
 MinTurns = Annotated[int | None, typer.Option("--min-turns", help="drop shorter ones; 3 where they are synthetic")]
 Arrival = Annotated[str, typer.Option("--arrival", help="what --rate counts: conversation or turn")]
 TimeScale = Annotated[float | None, typer.Option("--time-scale", help="factor on recorded times")]
-PolicyOption = Annotated[str, typer.Option("--policy", help="fcfs, priority, vtc, vtc-preemptive or mlfq")]
+PolicyOption = Annotated[str, typer.Option("--policy", help=_one_of(RANKERS))]
 Priority = Annotated[
     str | None,
-    typer.Option("--priority", help="levels: random, markov, or a file of update,conversation,level"),
+    typer.Option("--priority", help=f"levels: {', '.join(PATTERNS)}, or a file of update,conversation,level"),
 ]
 Aging = Annotated[
     int | None, typer.Option("--aging", help="iterations without service until a turn comes before everybody; never")
@@ -54,15 +63,19 @@ Aging = Annotated[
 Horizon = Annotated[
     int | None, typer.Option("--horizon", help="tokens by which clients may drift apart, of vtc-preemptive; 16")
 ]
-Packer = Annotated[str, typer.Option("--packer", help="prefill-first or chunked")]
-Evictor = Annotated[str, typer.Option("--evictor", help="of runs that copy: swap-out, recompute or cheapest")]
+Packer = Annotated[str, typer.Option("--packer", help=_one_of(PACKERS))]
+Evictor = Annotated[str, typer.Option("--evictor", help=f"of runs that copy: {_one_of(EVICTORS)}")]
 TokenBudget = Annotated[
-    int | None, typer.Option("--token-budget", help="tokens in one iteration; 8192, of chunked 512")
+    int | None,
+    typer.Option(
+        "--token-budget",
+        help="tokens in one iteration; " + ", ".join(f"{name} {each.token_budget}" for name, each in PACKERS.items()),
+    ),
 ]
 TbtTarget = Annotated[
     float | None, typer.Option("--tbt-target", help="ms between tokens, in place of the budget of chunked")
 ]
-Victims = Annotated[str, typer.Option("--victims", help="whom to push out: lowest-rank or least-bytes")]
+Victims = Annotated[str, typer.Option("--victims", help=f"whom to push out: {_one_of(VICTIMS)}")]
 MinLevels = Annotated[int, typer.Option("--min-levels", help="levels by which one that pushes another out is better")]
 MinStay = Annotated[int, typer.Option("--min-stay", help="tokens that one generates before it may be pushed out")]
 BlockSize = Annotated[int, typer.Option("--block-size", help="tokens in a block")]

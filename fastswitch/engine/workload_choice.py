@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastswitch.engine.options import ExperimentOptions
-from fastswitch.engine.policy import FAIR
+from fastswitch.engine.policy_choices import FAIR
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import (
     Workload,

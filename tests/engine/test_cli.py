@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from fastswitch.engine.policy_choices import RANKERS
 from fastswitch.engine.runs import RUNS
 
 SMALL = ["--conversations", "4", "--scale", "0.02", "--device-tokens", "100", "--block-size", "4", "--frequency", "0.5"]
@@ -124,7 +125,7 @@ def test_generate_without_a_tokenizer_takes_utf8_bytes(run):
     assert out.endswith("\n")
 
 
-POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, mlfq, got 'lottery'"
+POLICY_UNKNOWN = f"--policy must be one of {', '.join(RANKERS)}, got 'lottery'"
 MISTAKES = {
     "unknown command": (["bnech"], "No such command 'bnech'."),
     "unknown option": (["bench", "--colour", "red"], "No such option: --colour"),

@@ -79,9 +79,14 @@ def test_who_is_pushed_out_at_once_again_and_again_is_named():
     assert thrash["short_stays"] >= 6
     assert thrash["most_in_a_row"] >= 4
     assert thrash["conversations_3_in_a_row"] == [1, "a"]  # by the request's id where no conversation was named
-    line = _thrash({"name": "fastswitch", "switches": {"thrash": thrash}})
+    run = {"name": "fastswitch", "switches": {"thrash": thrash}}
+    line = _thrash(run, {"policy": "priority", "frequency": 0.5})
     assert line is not None
     assert line.startswith("run fastswitch thrashed: conversations 1, a were pushed out up to ")
+    assert line.endswith("(lower --frequency, raise --min-stay or --device-tokens)")
+    line = _thrash(run, {"policy": "mlfq"})
+    assert line is not None
+    assert line.endswith("(raise --min-stay or --device-tokens)"), "--frequency is refused with other policies"
 
 
 def test_a_longer_stay_ends_the_row():

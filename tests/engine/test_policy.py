@@ -8,6 +8,7 @@ import pytest
 
 from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.policy import Policy
+from fastswitch.engine.policy_choices import VICTIMS
 from fastswitch.engine.simulator.charged_scheduler import ChargedScheduler
 from fastswitch.sched import MLFQ, Aging, ChunkedPrefill, Hysteresis, LeastBytes, Recompute, SwapOut
 
@@ -28,6 +29,17 @@ def test_nobody_who_has_aged_is_kept_out_by_a_threshold():
     assert isinstance(aging, Aging)
     assert isinstance(steady, Hysteresis)
     assert (aging.max_wait, steady.min_stay, scheduler.accountant) == (9, 5, aging)
+
+
+@pytest.mark.parametrize("part", ["policy", "priority", "packer", "evictor", "victims"])
+def test_what_nobody_makes_is_refused(part):
+    with pytest.raises(ValueError, match=f"^{part} must be one of .*, got 'lottery'$"):
+        replace(PLAIN, **{part: "lottery"})
+
+
+def test_what_is_added_to_a_table_can_be_asked_for(monkeypatch):
+    monkeypatch.setitem(VICTIMS, "nobody", lambda ranker: LeastBytes(lambda _one, _other: False))
+    assert isinstance(replace(PLAIN, victims="nobody").scheduler(copies=True).victims, LeastBytes)
 
 
 def test_every_role_is_as_asked():

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from fastswitch.engine.policy_choices import RANKERS
 from fastswitch.engine.runs import SIMULATED_RUNS
 from fastswitch.engine.simulator import simulate_command
 
@@ -214,7 +215,7 @@ def test_check_looks_at_every_step(simulate, monkeypatch):
     assert len(seen) > 50
 
 
-POLICY_UNKNOWN = "--policy must be one of fcfs, priority, vtc, vtc-preemptive, mlfq, got 'lottery'"
+POLICY_UNKNOWN = f"--policy must be one of {', '.join(RANKERS)}, got 'lottery'"
 MISTAKES = {
     "no setup": ([], "Missing option '--setup'. (see fastswitch --help)"),
     "unknown setup": (
