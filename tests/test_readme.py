@@ -61,6 +61,22 @@ def test_a_page_links_to_what_is_there(page):
             assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
+@pytest.mark.parametrize("page", [*PAGES, "docs/your_own_policy.md", "docs/design.md"])
+def test_a_link_into_a_page_finds_its_heading(page):
+    path = ROOT / page
+    prose = re.sub(r"```.*?```|`[^`\n]+`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", prose):
+        if not target.startswith("https://"):
+            assert anchor in anchors(path.parent / target if target else path), f"{target}#{anchor}"
+
+
+def anchors(path):
+    """As GitHub makes them of headings: small letters, hyphens for blanks, no punctuation."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def test_every_make_target_and_folder_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = re.findall(r"(?:^|`)make ([a-z]+)", "\n".join(TEXTS.values()), re.MULTILINE)
