@@ -1,8 +1,9 @@
-"""What a decision costs: who of 256 residents and 2,000 waiting requests holds memory, ranking included.
+"""What a decision costs: who of 256 residents and 2,000 waiting requests holds memory, ranking included; its parts.
 
 ``pytest benchmarks/bench_decision.py`` times ``Scheduler.place`` for each policy and, in the same group, ``sorted()``
 of the same list by arrival, with the same few lines around it. In ``extra_info``: how many times the one the other
-takes, medians of calls in turn, so that what slows the machine meets both. One thread, no tensors.
+takes, medians of calls in turn, so that what slows the machine meets both. Packers share out an iteration, and
+evictors are asked about each victim, both over the residents and beside ``sorted()`` of them. One thread, no tensors.
 
 The list comes in no order. 27 clients; levels are drawn from four; somebody is pushed out where the policy allows it.
 """
@@ -28,12 +29,17 @@ from fastswitch.sched import (
     VTC,
     Accountant,
     Aging,
+    CheapestSwitch,
+    ChunkedPrefill,
+    Evictor,
     Hysteresis,
     LeastBytes,
+    Packer,
     PreemptiveVTC,
     PrefillFirst,
     PriorityTrace,
     Ranker,
+    Recompute,
     RequestState,
     RequestView,
     Scheduler,
@@ -69,6 +75,30 @@ POLICIES: dict[str, Callable[[], tuple[Ranker, Accountant]]] = {
 }
 
 
+class Linear:
+    """Prices of a switch that cost nothing to ask for."""
+
+    def out_s(self, num_blocks: int) -> float:
+        return 1e-4 * num_blocks
+
+    def in_s(self, num_blocks: int) -> float:
+        return 1e-4 * num_blocks
+
+    def recompute_s(self, num_tokens: int) -> float:
+        return 1e-4 * num_tokens
+
+
+PACKERS: dict[str, Packer] = {
+    "prefill-first": PrefillFirst(RESIDENTS * PROMPT),
+    "chunked": ChunkedPrefill(512),
+}
+EVICTORS: dict[str, Evictor] = {
+    "swap-out": SwapOut(),
+    "recompute": Recompute(),
+    "cheapest": CheapestSwitch(Linear()),
+}
+
+
 class Crowd:
     """An engine whose pool is full, and everybody who wants it."""
 
@@ -92,6 +122,10 @@ class Crowd:
 
     def decide(self) -> int:
         return len(self.scheduler.place(self.requests, RoomNow(self.switcher)).order)
+
+    @property
+    def residents(self) -> list[RequestView]:
+        return [request for request in self.requests if request.state is RequestState.RUNNING]
 
     def sort(self) -> int:
         return len(sorted(self.requests, key=attrgetter("arrival", "request_id")))
@@ -118,8 +152,7 @@ def times_of(one: Callable[[], int], other: Callable[[], int]) -> float:
 def test_decision(benchmark, policy, work):
     benchmark.group = f"{policy}: {RESIDENTS} residents, {WAITING} waiting"
     crowd = Crowd(policy)
-    residents = sum(request.state is RequestState.RUNNING for request in crowd.requests)
-    assert abs(residents - RESIDENTS) <= 8
+    assert abs(len(crowd.residents) - RESIDENTS) <= 8
     assert crowd.decide() == crowd.sort() == RESIDENTS + WAITING
     benchmark.pedantic(getattr(crowd, work), rounds=ROUNDS)
     if work == "decide":
@@ -127,3 +160,30 @@ def test_decision(benchmark, policy, work):
         benchmark.extra_info["target"] = MOST
         placement = crowd.scheduler.place(crowd.requests, RoomNow(crowd.switcher))
         benchmark.extra_info["pushed_out"] = len(placement.evictions)
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_packing(benchmark, packer):
+    residents = Crowd("fcfs").residents
+    assert PACKERS[packer].pack(residents)
+    beside_sorted(benchmark, "packing", lambda: len(PACKERS[packer].pack(residents).scheduled), residents)
+
+
+@pytest.mark.parametrize("evictor", EVICTORS)
+def test_choosing_ways_out(benchmark, evictor):
+    residents, choose = Crowd("fcfs").residents, EVICTORS[evictor].choose
+
+    def ways() -> int:
+        return len([choose(request, 10_000, WAITING) for request in residents])
+
+    assert ways() == len(residents)
+    beside_sorted(benchmark, "ways out", ways, residents)
+
+
+def beside_sorted(benchmark, group, work, requests):
+    """Time it over all residents; how many times ``sorted()`` of them it takes is information, and has no target."""
+    benchmark.group = f"{group}: {RESIDENTS} residents"
+    benchmark.pedantic(work, rounds=ROUNDS)
+    benchmark.extra_info["times_sorted"] = round(
+        times_of(work, lambda: len(sorted(requests, key=attrgetter("arrival", "request_id")))), 2
+    )

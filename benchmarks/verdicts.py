@@ -110,7 +110,10 @@ def _ratio(figure: float | None, ceiling: float | None) -> float | None:
 
 
 def write_verdicts(folder: Path) -> None:
-    """Write ``verdicts.md`` from ``kernels.json``."""
+    """Write ``verdicts.md`` from ``kernels.json``; where the kernels were not measured there is nothing to judge."""
+    if not (folder / "kernels.json").exists():
+        (folder / "verdicts.md").write_text("no verdicts: the kernels were not measured\n", encoding="utf-8")
+        return
     try:
         data = json.loads((folder / "kernels.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

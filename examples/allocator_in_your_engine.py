@@ -35,7 +35,7 @@ class BlockGroups(BlockGroupAllocator):
 
     def take(self, request_id, num_blocks):
         groups = self.allocate(request_id, num_blocks)
-        return [block_id for group in groups for block_id in range(group.start, group.end)]
+        return [block_id for group in groups for block_id in group.block_ids]
 
     def give_back(self, request_id, _block_ids):
         self.free(request_id)

@@ -157,3 +157,8 @@ def test_the_whole_suite_runs_in_miniature(suite, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(suite.FILES)
+
+
+def test_where_no_kernel_was_measured_there_is_no_verdict_and_no_error(verdicts, tmp_path):
+    verdicts.write_verdicts(tmp_path)
+    assert (tmp_path / "verdicts.md").read_text() == "no verdicts: the kernels were not measured\n"

@@ -66,6 +66,15 @@ class BlockGroup(NamedTuple):
         """The id after the last block's."""
         return self.start + self.num_blocks
 
+    @property
+    def block_ids(self) -> range:
+        """The ids, in order.
+
+        >>> [*BlockGroup(start=8, num_blocks=3).block_ids]
+        [8, 9, 10]
+        """
+        return range(self.start, self.end)
+
 
 class OwnerTable(dict[Hashable, T]):
     """What each owner holds: a dict whose ``table[owner]`` raises `UnknownOwnerError`."""

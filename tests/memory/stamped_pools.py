@@ -104,7 +104,7 @@ class Tokens:
 
 def stamps_of(allocator, kv_copy):
     """The stamps that a copy holds, in token order."""
-    ids = [block_id for group in kv_copy.groups for block_id in range(group.start, group.end)]
+    ids = [block_id for group in kv_copy.groups for block_id in group.block_ids]
     return allocator.slots[ids].ravel()[: kv_copy.valid_len].tolist()
 
 

@@ -33,7 +33,7 @@ every_allocator = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 
 def ids_of(groups: tuple[BlockGroup, ...]) -> list[int]:
-    return [block_id for group in groups for block_id in range(group.start, group.end)]
+    return [block_id for group in groups for block_id in group.block_ids]
 
 
 class AllocatorMachine(RuleBasedStateMachine):

@@ -32,7 +32,7 @@ def play(allocator, history):
     tables: dict[int, list[int]] = {}
     for what, owner, number in history:
         if what == "allocate" and 0 < number <= allocator.num_free:
-            appended = [id_ for group in allocator.allocate(owner, number) for id_ in range(group.start, group.end)]
+            appended = [id_ for group in allocator.allocate(owner, number) for id_ in group.block_ids]
             tables[owner] = tables.get(owner, []) + appended
         elif what == "truncate" and owner in tables:
             keep = min(number // 3, len(tables[owner]))
