@@ -27,7 +27,6 @@ from fastswitch.sched import (
     FCFS,
     MLFQ,
     VTC,
-    Accountant,
     Aging,
     CheapestSwitch,
     ChunkedPrefill,
@@ -44,7 +43,6 @@ from fastswitch.sched import (
     RequestView,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 
 RESIDENTS, WAITING, CLIENTS = 256, 2_000, 27
@@ -53,25 +51,15 @@ ROUNDS = 60
 MOST = 3.0  # times what sorted() takes
 
 
-def both(policy: VTC | PreemptiveVTC | MLFQ) -> tuple[Ranker, Accountant]:
-    return policy, policy
-
-
-def aged() -> tuple[Ranker, Accountant]:
-    shares = PreemptiveVTC()
-    aging = Aging(shares, shares, max_wait=1000)
-    return aging, aging
-
-
-POLICIES: dict[str, Callable[[], tuple[Ranker, Accountant]]] = {
-    "fcfs": lambda: (FCFS(), TokenAccountant()),
-    "priority": lambda: (PriorityTrace(None), TokenAccountant()),
-    "vtc": lambda: both(VTC()),
-    "vtc-preemptive": lambda: both(PreemptiveVTC()),
-    "mlfq": lambda: both(MLFQ(lambda num_tokens: 1e-4 * num_tokens, 0.01)),
-    "vtc-preemptive, aging": aged,
-    "priority, least bytes": lambda: (PriorityTrace(None), TokenAccountant()),
-    "priority, least bytes of a level": lambda: (Hysteresis(PriorityTrace(None), min_levels=1), TokenAccountant()),
+POLICIES: dict[str, Callable[[], Ranker]] = {
+    "fcfs": FCFS,
+    "priority": lambda: PriorityTrace(None),
+    "vtc": VTC,
+    "vtc-preemptive": PreemptiveVTC,
+    "mlfq": lambda: MLFQ(lambda num_tokens: 1e-4 * num_tokens, 0.01),
+    "vtc-preemptive, aging": lambda: Aging(PreemptiveVTC(), max_wait=1000),
+    "priority, least bytes": lambda: PriorityTrace(None),
+    "priority, least bytes of a level": lambda: Hysteresis(PriorityTrace(None), min_levels=1),
 }
 
 
@@ -106,9 +94,9 @@ class Crowd:
         draws, clock = random.Random(0), VirtualClock()
         blocks = RESIDENTS * (PROMPT // BLOCK_SIZE + 2)
         kv = KVCacheManager(BlockGroupAllocator(blocks), BlockGroupAllocator(8 * blocks), BLOCK_SIZE)
-        ranker, accountant = POLICIES[policy]()
+        ranker = POLICIES[policy]()
         victims = LeastBytes(ranker.may_preempt) if "least bytes" in policy else None
-        self.scheduler = Scheduler(ranker, PrefillFirst(RESIDENTS * PROMPT), SwapOut(), accountant, victims=victims)
+        self.scheduler = Scheduler(ranker, PrefillFirst(RESIDENTS * PROMPT), SwapOut(), victims=victims)
         swaps = SynchronousSwaps(move_nothing, clock)
         engine = Engine(FixedTime(clock), self.scheduler, kv, swaps, clock=clock)
         for i in range(RESIDENTS + WAITING):

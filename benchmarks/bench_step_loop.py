@@ -27,7 +27,6 @@ from fastswitch.sched import (
     RandomPriorities,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 
 RESIDENTS = 64
@@ -69,7 +68,7 @@ class Load:
         device_blocks = FULL if num_waiting else ROOMY
         device, host = BlockGroupAllocator(device_blocks), BlockGroupAllocator(8 * device_blocks)
         self.ranker = PriorityTrace(RandomPriorities(0))
-        self.scheduler = Scheduler(self.ranker, PrefillFirst(), SwapOut(), TokenAccountant())
+        self.scheduler = Scheduler(self.ranker, PrefillFirst(), SwapOut())
         kv = KVCacheManager(device, host, BLOCK_SIZE)
         swaps = SynchronousSwaps(move_nothing, self.clock)
         self.engine = Engine(FixedTime(self.clock), self.scheduler, kv, swaps, clock=self.clock)

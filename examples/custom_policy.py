@@ -14,7 +14,7 @@ import numpy as np
 
 from fastswitch.engine.simulator import simulated_engine
 from fastswitch.engine.workloads import synthetic_workload
-from fastswitch.sched import FCFS, Aging, PrefillFirst, Ranker, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import FCFS, Aging, PrefillFirst, Ranker, Scheduler, SwapOut
 
 
 class ShortestContext(Ranker):
@@ -27,22 +27,21 @@ class ShortestContext(Ranker):
         return 2 * challenger.num_tokens <= holder.num_tokens
 
 
-def engine_with(ranker, accountant):
+def engine_with(ranker):
     """Llama-3-8B on an A10 with room for 12,800 tokens, a few conversations' worth."""
-    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut(), accountant)
+    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut())
     return simulated_engine("llama8b-a10", scheduler, device_tokens=12_800, host_tokens=320_000)
 
 
 def main():
     workload = synthetic_workload(conversations=60)
-    aging = Aging(ShortestContext(), TokenAccountant(), max_wait=500)  # iterations
     p95_s, most_s = {}, {}
-    for name, ranker, accountant in (
-        ("first come", FCFS(), TokenAccountant()),
-        ("shortest context", ShortestContext(), TokenAccountant()),
-        ("and aging", aging, aging),
+    for name, ranker in (
+        ("first come", FCFS()),
+        ("shortest context", ShortestContext()),
+        ("and aging", Aging(ShortestContext(), max_wait=500)),  # iterations
     ):
-        turns = engine_with(ranker, accountant).run(workload).turns.values()
+        turns = engine_with(ranker).run(workload).turns.values()
         waits_s = [turn.token_times[0] - turn.arrival for turn in turns]
         p95_s[name], most_s[name] = np.percentile(waits_s, 95), max(waits_s)
         print(f"{name}: TTFT P95 {p95_s[name]:.1f} s, at most {most_s[name]:.1f} s")

@@ -16,7 +16,7 @@ import numpy as np
 from fastswitch.engine.fairness import service_gaps
 from fastswitch.engine.simulator import simulated_engine
 from fastswitch.engine.workloads import Conversation, Turn, Workload
-from fastswitch.sched import FCFS, PreemptiveVTC, PrefillFirst, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import FCFS, PreemptiveVTC, PrefillFirst, Scheduler, SwapOut
 
 RATES = {"modest": 1.0, "greedy": 3.0}  # client_id |-> requests a second
 
@@ -36,17 +36,16 @@ def requests(seconds, seed=0):
     return Workload("two clients", seed, tuple(conversations))
 
 
-def engine_with(ranker, accountant):
+def engine_with(ranker):
     """With a pool of 6,000 tokens: some ten requests' worth."""
-    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut(), accountant)
+    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut())
     return simulated_engine("llama8b-a10", scheduler, device_tokens=6_000, host_tokens=64_000)
 
 
 def main():
     workload, gaps = requests(seconds=60), []
-    shares = PreemptiveVTC()  # it ranks by what was served, so it is the accountant too
-    for ranker, accountant in ((FCFS(), TokenAccountant()), (shares, shares)):
-        engine = engine_with(ranker, accountant)
+    for ranker in (FCFS(), PreemptiveVTC()):
+        engine = engine_with(ranker)
         recorder = engine.record_service()
         replay = engine.run(workload)
         record = recorder.record()

@@ -13,7 +13,7 @@ from fastswitch.engine.models import LoadedModel, load_model
 from fastswitch.engine.usage import UsageError
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager
 from fastswitch.memory.pool import KVPool
-from fastswitch.sched import FCFS, PrefillFirst, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import FCFS, PrefillFirst, Scheduler, SwapOut
 
 __all__ = ["generate_text", "generate_tokens"]
 
@@ -50,7 +50,7 @@ def generate_tokens(model: LoadedModel, tokens: list[int], max_new_tokens: int) 
     device_pool = KVPool(layout, num_blocks, model.model.device)
     host_pool = KVPool(layout, 1)
     kv = KVCacheManager(BlockGroupAllocator(num_blocks), BlockGroupAllocator(1), BLOCK_SIZE)
-    scheduler = Scheduler(FCFS(), PrefillFirst(), SwapOut(), TokenAccountant())
+    scheduler = Scheduler(FCFS(), PrefillFirst(), SwapOut())
     engine = Engine(ModelExecutor(model.model, device_pool), scheduler, kv, InlineSwaps(device_pool, host_pool))
     turn_id = engine.submit(tokens, max_new_tokens)
     ends = _end_tokens(model)

@@ -81,12 +81,11 @@ class Policy:
             ValueError: if costs are needed and there are none.
         """
         evictor = EVICTORS[self.evictor](costs) if copies else Recompute()
-        ranker, accountant = RANKERS[self.policy](self)
-        ranker = self._with_hysteresis(ranker)
+        ranker = self._with_hysteresis(RANKERS[self.policy](self))
         if self.aging is not None:
-            ranker = accountant = Aging(ranker, accountant, self.aging)
+            ranker = Aging(ranker, max_wait=self.aging)
         packer = PACKERS[self.packer].make(self.token_budget)
-        return Scheduler(ranker, packer, evictor, accountant, victims=VICTIMS[self.victims](ranker))
+        return Scheduler(ranker, packer, evictor, victims=VICTIMS[self.victims](ranker))
 
     def check_conversations(self, number: int) -> None:
         """Refuse levels of conversations that are not there.

@@ -14,7 +14,6 @@ from fastswitch.sched import (
     HORIZON,
     MLFQ,
     VTC,
-    Accountant,
     CheapestSwitch,
     ChunkedPrefill,
     Evictor,
@@ -33,7 +32,6 @@ from fastswitch.sched import (
     ServiceCounters,
     SwapOut,
     SwitchCosts,
-    TokenAccountant,
     VictimChoice,
 )
 
@@ -90,29 +88,26 @@ class PackerChoice(NamedTuple):
     token_budget: int
 
 
-def _fcfs(_options: RankerOptions) -> tuple[Ranker, Accountant]:
-    return FCFS(), TokenAccountant()
+def _fcfs(_options: RankerOptions) -> Ranker:
+    return FCFS()
 
 
-def _priority(options: RankerOptions) -> tuple[Ranker, Accountant]:
+def _priority(options: RankerOptions) -> Ranker:
     levels = options.recorded if options.recorded is not None else PATTERNS[options.priority](options.seed)
-    return PriorityTrace(levels, options.frequency), TokenAccountant()
+    return PriorityTrace(levels, options.frequency)
 
 
-def _vtc(options: RankerOptions) -> tuple[Ranker, Accountant]:
-    fair = VTC(ServiceCounters(weights=options.weights))
-    return fair, fair
+def _vtc(options: RankerOptions) -> Ranker:
+    return VTC(ServiceCounters(weights=options.weights))
 
 
-def _preemptive_vtc(options: RankerOptions) -> tuple[Ranker, Accountant]:
-    fair = PreemptiveVTC(ServiceCounters(weights=options.weights), horizon=options.horizon or HORIZON)
-    return fair, fair
+def _preemptive_vtc(options: RankerOptions) -> Ranker:
+    return PreemptiveVTC(ServiceCounters(weights=options.weights), horizon=options.horizon or HORIZON)
 
 
-def _mlfq(options: RankerOptions) -> tuple[Ranker, Accountant]:
+def _mlfq(options: RankerOptions) -> Ranker:
     assert options.profile is not None, "whoever makes the policy profiles the model"
-    mlfq = MLFQ(options.profile.prefill_s, options.profile.decode_s)
-    return mlfq, mlfq
+    return MLFQ(options.profile.prefill_s, options.profile.decode_s)
 
 
 def _cheapest(costs: SwitchCosts | None) -> Evictor:
@@ -123,8 +118,7 @@ def _cheapest(costs: SwitchCosts | None) -> Evictor:
 
 # seed |-> levels
 PATTERNS: dict[str, Callable[[int], Priorities]] = {"random": RandomPriorities, "markov": MarkovPriorities}
-# with the accountant: two objects, or one twice, where a policy ranks by what was served
-RANKERS: dict[str, Callable[[RankerOptions], tuple[Ranker, Accountant]]] = {
+RANKERS: dict[str, Callable[[RankerOptions], Ranker]] = {
     "fcfs": _fcfs,
     "priority": _priority,
     "vtc": _vtc,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable
+from typing import cast
 
-from fastswitch.sched.roles import Accountant
+from fastswitch.sched.roles import Accountant, Ranker
 from fastswitch.sched.view import RequestView
 
-__all__ = ["TokenAccountant"]
+__all__ = ["TokenAccountant", "accountant_for"]
 
 
 class TokenAccountant(Accountant):
@@ -38,3 +39,25 @@ class TokenAccountant(Accountant):
         client_id = request.client_id
         self.prefill_tokens[client_id] += num_prefill_tokens
         self.decode_tokens[client_id] += num_decode_tokens
+
+
+def accountant_for(ranker: Ranker, accountant: Accountant | None) -> Accountant:
+    """Who is told what was enacted: ``accountant``, or whom the ranker needs told if none is given.
+
+    Raises:
+        ValueError: if the ranker ranks by what was served, and a `TokenAccountant`, which tells nobody, is given.
+
+    >>> from fastswitch.sched import FCFS, VTC, Hysteresis
+    >>> shares = VTC()
+    >>> accountant_for(Hysteresis(shares, min_stay=8), None) is shares, type(accountant_for(FCFS(), None)).__name__
+    (True, 'TokenAccountant')
+    """
+    told: object = ranker
+    while told is not None and not hasattr(told, "charge"):
+        told = getattr(told, "ranker", None)  # which it wraps
+    if told is None:
+        return TokenAccountant() if accountant is None else accountant
+    if type(accountant) is TokenAccountant:
+        name = type(told).__name__
+        raise ValueError(f"{name} ranks by what was served, which TokenAccountant does not tell it: give no accountant")
+    return cast("Accountant", told) if accountant is None else accountant

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fastswitch.sched.accounting import accountant_for
 from fastswitch.sched.roles import Accountant, Ranker
 from fastswitch.sched.view import RequestView
 from fastswitch.sched.waits import Waits
@@ -31,17 +32,17 @@ class Aging(Ranker, Accountant):
 
     Args:
         ranker: ranks those who have not aged.
-        accountant: is told everything; the same object if the ranker is one.
+        accountant: is told everything. By default the ranker, or one that it wraps, if that ranks by what was served;
+            else a `TokenAccountant`.
         max_wait: executed iterations without service until a turn has aged, at least 1.
 
     Raises:
-        ValueError: if ``max_wait`` is not positive.
+        ValueError: if ``max_wait`` is not positive, or the ranker would not be told what was served.
 
     >>> from types import SimpleNamespace as Request
-    >>> from fastswitch.sched.accounting import TokenAccountant
     >>> from fastswitch.sched.fcfs import FCFS
     >>> early, late = (Request(request_id=i, client_id="a", arrival=float(i)) for i in range(2))
-    >>> policy = Aging(FCFS(), TokenAccountant(), max_wait=10)
+    >>> policy = Aging(FCFS(), max_wait=10)
     >>> for request in (early, late):
     ...     policy.arrived(request)
     >>> order = []
@@ -53,11 +54,11 @@ class Aging(Ranker, Accountant):
     ([0, 1], [1, 0], True)
     """
 
-    def __init__(self, ranker: Ranker, accountant: Accountant, max_wait: int) -> None:
+    def __init__(self, ranker: Ranker, accountant: Accountant | None = None, *, max_wait: int) -> None:
         if max_wait < 1:
             raise ValueError(f"max_wait must be at least 1 iteration, got {max_wait}")
         self.ranker = ranker
-        self.accountant = accountant
+        self.accountant = accountant_for(ranker, accountant)
         self.max_wait = max_wait
         self._waits = Waits()  # of those who have not aged
         self._aged: dict[int, int] = {}  # request_id |-> since which iteration it waits

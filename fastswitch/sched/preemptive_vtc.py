@@ -24,7 +24,7 @@ OUTSIDE = (RequestState.WAITING, RequestState.SWAPPED, RequestState.SWAPPING_OUT
 
 
 class PreemptiveVTC(Ranker, Accountant):
-    """Ranker and accountant in one: give the same object twice.
+    """Ranker and accountant in one.
 
     Args:
         counters: of the clients; by default the paper's weights, all clients alike.

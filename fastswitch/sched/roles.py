@@ -121,8 +121,8 @@ class Packer(Protocol):
 class Accountant(Protocol):
     """Is told what happens to turns, and charges for service; the only place that does.
 
-    A policy that ranks by what was served is both ranker and accountant: the same object, given twice. A class that
-    names this as its base need write ``charge`` alone.
+    A policy that ranks by what was served is both ranker and accountant: a `Scheduler` that is given no accountant has
+    its ranker told. A class that names this as its base need write ``charge`` alone.
     """
 
     def arrived(self, request: RequestView) -> None:

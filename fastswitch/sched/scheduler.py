@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
+from fastswitch.sched.accounting import accountant_for
 from fastswitch.sched.placement import Placement
 from fastswitch.sched.ranking import Insiders, Ranking
 from fastswitch.sched.residency import Residency
@@ -28,15 +29,16 @@ class Scheduler:
         ranker: who deserves memory.
         packer: who gets tokens.
         evictor: what happens to a victim.
-        accountant: charges for what was enacted.
+        accountant: charges for what was enacted. By default the ranker, or one that it wraps, if that ranks by what was
+            served; else a `TokenAccountant`.
         victims: whom to push out, of those that the ranker lets go; the lowest-ranked by default.
         max_switches: of one iteration: once so many requests were pushed out or brought back, nobody else comes in.
 
     Raises:
-        ValueError: if ``max_switches`` is not positive.
+        ValueError: if ``max_switches`` is not positive, or the ranker would not be told what was served.
 
-    >>> from fastswitch.sched import FCFS, PoolView, PrefillFirst, SwapOut, TokenAccountant
-    >>> scheduler = Scheduler(FCFS(), PrefillFirst(8192), SwapOut(), TokenAccountant())
+    >>> from fastswitch.sched import FCFS, PoolView, PrefillFirst, SwapOut
+    >>> scheduler = Scheduler(FCFS(), PrefillFirst(8192), SwapOut())
     >>> scheduler.place([], PoolView(free=100, clean=0, vacating=0, host_free=400)).admissions
     ()
     """
@@ -46,7 +48,7 @@ class Scheduler:
         ranker: Ranker,
         packer: Packer,
         evictor: Evictor,
-        accountant: Accountant,
+        accountant: Accountant | None = None,
         *,
         victims: VictimChoice | None = None,
         max_switches: int = MAX_SWITCHES,
@@ -56,7 +58,7 @@ class Scheduler:
         self.ranker = ranker
         self.packer = packer
         self.evictor = evictor
-        self.accountant = accountant
+        self.accountant = accountant_for(ranker, accountant)
         self.victims = victims or LowestRank()
         self.max_switches = max_switches
 

@@ -20,7 +20,7 @@ __all__ = ["VTC"]
 
 
 class VTC(Ranker, Accountant):
-    """Ranker and accountant in one: give the same object twice.
+    """Ranker and accountant in one.
 
     A client whose requests hold the memory is served on until they end, whatever its counter says by then.
 

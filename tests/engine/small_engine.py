@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastswitch.engine import Engine
 from fastswitch.engine.checks import PoisoningAllocator
 from fastswitch.memory import BlockGroupAllocator, KVCacheManager
-from fastswitch.sched import PrefillFirst, PriorityTrace, RandomPriorities, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import PrefillFirst, PriorityTrace, RandomPriorities, Scheduler, SwapOut
 from tests.engine.doubles import FakeClock, HeldSwaps, StampExecutor, answer, stamp_pools
 
 MAX_STEPS = 20_000  # an engine that has not ended after these never will
@@ -47,7 +47,7 @@ def make_engine(
     kv = KVCacheManager(device, host, block_size, reuse=reuse)
     device.spare(kv.still_read)
     ranker = with_ranker(ranker or PriorityTrace(RandomPriorities(0) if frequency else None, frequency or 1.0))
-    roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), accountant or TokenAccountant()
+    roles = ranker, packer or PrefillFirst(), evictor or SwapOut(), accountant
     scheduler = Scheduler(*roles, victims=victims and victims(ranker), max_switches=max_switches)
     swaps = swaps(device_pool, host_pool)
     engine = Engine(

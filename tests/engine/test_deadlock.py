@@ -197,7 +197,7 @@ def test_a_ranker_that_lets_nobody_push_anybody_out_stops_nobody(num_blocks, agi
     ranker = accountant = NoPreemption()
     accountant = TokenAccountant()
     if aging is not None:
-        ranker = accountant = Aging(ranker, accountant, aging)
+        ranker = accountant = Aging(ranker, accountant, max_wait=aging)
     engine = make_engine(device_blocks=num_blocks, ranker=ranker, accountant=accountant)
     turns = [engine.submit(range(20 * i, 20 * i + 5), 8) for i in range(4)]
     finish(engine)

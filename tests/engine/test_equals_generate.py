@@ -26,7 +26,6 @@ from fastswitch.sched import (
     Recompute,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 from tests.engine.comparing_swaps import ComparingSwaps
 from tests.engine.small_models import SIZES, build
@@ -115,9 +114,8 @@ def run(name, swaps_class, *, allocator, order, way, reuse, evictor, host_order=
     device = PoisoningAllocator(allocator(DEVICE_BLOCKS), device_pool)
     kv = KVCacheManager(device, PoisoningAllocator(allocator(HOST_BLOCKS), host_pool), BLOCK_SIZE, reuse=reuse)
     device.spare(kv.still_read)
-    accountant = ranker or TokenAccountant()
     ranker = ranker or PriorityTrace(RandomPriorities(1), 0.5)
-    scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor, accountant)
+    scheduler = Scheduler(ranker, packer or PrefillFirst(), evictor)
     clock = RealClock()
     adaptive = AdaptiveSwap() if swaps_class is SwapCoordinator else None
     swaps = ComparingSwaps(swaps_class(device_pool, host_pool, transfer=way, clock=clock), kv, device_pool, host_pool)
@@ -172,7 +170,7 @@ def mlfq():
 
 def aged_mlfq():
     ranker = mlfq()
-    return Aging(ranker, ranker, 5)
+    return Aging(ranker, max_wait=5)
 
 
 @pytest.mark.parametrize("make_ranker", [mlfq, aged_mlfq])

@@ -18,7 +18,7 @@ from tests.engine.test_random_walks import walk
 def make(*, aging=None, num_queues=4, starving_iterations=1000, **options):
     """Quanta of 1 s, 2 s, 4 s, without end; a prompt takes a second a token."""
     mlfq = MLFQ(float, 1.0, num_queues=num_queues, starving_iterations=starving_iterations)
-    ranker = mlfq if aging is None else Aging(mlfq, mlfq, aging)
+    ranker = mlfq if aging is None else Aging(mlfq, max_wait=aging)
     engine = make_engine(ranker=ranker, accountant=ranker, **options)
     engine.mlfq = mlfq
     return engine
@@ -139,7 +139,7 @@ class CountingMLFQ(MLFQ):
 def test_a_walk_of_anything_that_a_caller_can_do(seed, aging):
     draws = random.Random(seed)
     mlfq = CountingMLFQ()
-    ranker = mlfq if aging is None else Aging(mlfq, mlfq, aging)
+    ranker = mlfq if aging is None else Aging(mlfq, max_wait=aging)
     engine = make_engine(
         host_blocks=draws.choice([6, 64]), copies_ahead=bool(seed % 2), ranker=ranker, accountant=ranker
     )

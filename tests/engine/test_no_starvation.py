@@ -159,7 +159,7 @@ def make_stream(hostile, seed, *, max_wait, evictor, budget, most_requests, land
     """A stream on an engine whose ranker is hostile to its first turn; aging where ``max_wait`` is given."""
     ranker, accountant = hostile(seed, victim=0), TokenAccountant()
     if max_wait is not None:
-        ranker = accountant = Aging(ranker, accountant, max_wait)
+        ranker = accountant = Aging(ranker, accountant, max_wait=max_wait)
     engine = make_engine(
         device_blocks=BLOCKS,
         block_size=BLOCK_SIZE,

@@ -95,7 +95,7 @@ def walk(name, *, aged, seed):
     accountant = Both(policy)
     ranker = policy
     if aged:
-        ranker = Aging(policy, policy if hasattr(policy, "charge") else TokenAccountant(), max_wait=6)
+        ranker = Aging(policy, max_wait=6)
         accountant = Both(ranker)
     if draws.random() < 0.5:
         ranker = Hysteresis(ranker, min_stay=draws.randint(0, 2))

@@ -34,7 +34,7 @@ class LastComeFirst(FCFS):
 
 def make(max_wait=3, ranker=None):
     accountant = TokenAccountant()
-    driver = Driver(Aging(ranker or LastComeFirst(), accountant, max_wait))
+    driver = Driver(Aging(ranker or LastComeFirst(), accountant, max_wait=max_wait))
     driver.accountant = accountant
     return driver
 
@@ -158,7 +158,7 @@ def test_the_accountant_is_told_everything():
 
 def test_over_mlfq_both_work():
     mlfq = MLFQ(float, 1.0, num_queues=5)
-    driver = Driver(Aging(mlfq, mlfq, 5))
+    driver = Driver(Aging(mlfq, max_wait=5))
     driver.arrive(0, 9)
     driver.arrive(1, 1)
     assert driver.queues() == {0: 4, 1: 0}
@@ -223,7 +223,7 @@ def test_a_forecast_is_the_rankers_behind_those_who_will_have_aged():
 @pytest.mark.parametrize("max_wait", [0, -3])
 def test_max_wait_is_checked(max_wait):
     with pytest.raises(ValueError, match=rf"^max_wait must be at least 1 iteration, got {max_wait}$"):
-        Aging(FCFS(), TokenAccountant(), max_wait)
+        Aging(FCFS(), max_wait=max_wait)
 
 
 @given(st.lists(st.sets(st.integers(0, 3)), max_size=40), st.integers(1, 6))
@@ -250,7 +250,7 @@ def test_whoever_is_served(iterations, max_wait):
 def shares_with_two_that_wait(max_wait):
     """Client b has two turns that wait while a's is served."""
     shares = PreemptiveVTC(horizon=4)
-    aging = Aging(shares, shares, max_wait)
+    aging = Aging(shares, max_wait=max_wait)
     served = running(0, 1, client_id="a", num_prompt_tokens=1)
     waits = [waiting(i, 1, client_id="b", num_prompt_tokens=1) for i in (1, 2)]
     requests = [served, *waits]
@@ -291,7 +291,7 @@ def test_a_forecast_changes_nothing_of_what_the_ranker_goes_by():
 
 
 def test_whom_the_ranker_was_asked_about_is_forgotten_when_it_ends():
-    aging = Aging(FCFS(), TokenAccountant(), 1000)
+    aging = Aging(FCFS(), max_wait=1000)
     for i in range(50):
         request = waiting(i, 1)
         aging.arrived(request)

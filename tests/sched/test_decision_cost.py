@@ -15,7 +15,6 @@ from fastswitch.sched import (
     PriorityTrace,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 from tests.sched.fakes import FakeRequest, pools, running, swapped, waiting
 
@@ -60,7 +59,7 @@ def test_is_a_few_times_sorting(choice, thresholds):
     requests = crowd()
     ranker = Hysteresis(PriorityTrace(None), **thresholds)
     victims = LeastBytes(ranker.may_preempt) if choice is LeastBytes else LowestRank()
-    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut(), TokenAccountant(), victims=victims)
+    scheduler = Scheduler(ranker, PrefillFirst(), SwapOut(), victims=victims)
     room = pools(free=300)
     assert len(scheduler.place(requests, room).evictions) > 40, "a decision that pushes few out costs less"
     sorting = seconds(lambda: sorted(requests, key=lambda each: (each.priority or 0, each.arrival, each.request_id)))

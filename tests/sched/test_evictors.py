@@ -10,7 +10,6 @@ from fastswitch.sched import (
     Recompute,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 from tests.sched.fakes import pools, running, waiting
 
@@ -81,6 +80,6 @@ def test_who_gets_the_room_does_not_wait_on_and_who_is_behind_it_does(others, wa
     """A placement counts those who are still outside when the one that the victim goes for is in."""
     victim = running(99, 4, dirty=4, device_valid_len=4)
     requests = [waiting(0, 4), victim, *(waiting(i, 4) for i in range(1, 1 + others))]
-    scheduler = Scheduler(FCFS(), PrefillFirst(), CheapestSwitch(Costs(1.0)), TokenAccountant())
+    scheduler = Scheduler(FCFS(), PrefillFirst(), CheapestSwitch(Costs(1.0)))
     (eviction,) = scheduler.place(requests, pools()).evictions
     assert (eviction.request_id, eviction.way) == (99, way)

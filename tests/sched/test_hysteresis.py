@@ -14,14 +14,13 @@ from fastswitch.sched import (
     RandomPriorities,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 from tests.sched.fakes import idle, pools, running, waiting
 
 
 def place(requests, room, **thresholds):
     ranker = Hysteresis(PriorityTrace(None), **thresholds)
-    return Scheduler(ranker, PrefillFirst(), SwapOut(), TokenAccountant()).place(requests, room)
+    return Scheduler(ranker, PrefillFirst(), SwapOut()).place(requests, room)
 
 
 def evicted(requests, **thresholds):

@@ -19,7 +19,6 @@ from fastswitch.sched import (
     RequestState,
     Scheduler,
     SwapOut,
-    TokenAccountant,
 )
 from fastswitch.sched.residency import Residency
 from tests.sched.fakes import FakeRequest, idle, pools, running, swapped, swapping_out, waiting
@@ -28,7 +27,7 @@ OUT, AGAIN = EvictionWay.SWAP_OUT, EvictionWay.RECOMPUTE
 
 
 def place(requests, room, *, evictor=None, ranker=None):
-    scheduler = Scheduler(ranker or FCFS(), PrefillFirst(), evictor or SwapOut(), TokenAccountant())
+    scheduler = Scheduler(ranker or FCFS(), PrefillFirst(), evictor or SwapOut())
     return scheduler.place(requests, room)
 
 

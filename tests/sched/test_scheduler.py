@@ -13,7 +13,6 @@ from fastswitch.sched import (
     Scheduler,
     SchedulerOutput,
     SwapOut,
-    TokenAccountant,
 )
 from tests.sched.fakes import FakeRequest, idle, pools, running, swapped, waiting
 
@@ -33,7 +32,7 @@ class Nothing:
 
 
 def scheduler(ranker=None, packer=None):
-    return Scheduler(ranker or FCFS(), packer or PrefillFirst(), SwapOut(), TokenAccountant())
+    return Scheduler(ranker or FCFS(), packer or PrefillFirst(), SwapOut())
 
 
 def test_ranker_and_evictor_are_obeyed():

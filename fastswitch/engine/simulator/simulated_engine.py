@@ -29,8 +29,8 @@ def simulated_engine(
 ) -> Engine:
     """Make an engine with block groups, all layers of a block together, and copies that overlap or are waited for.
 
-    >>> from fastswitch.sched import FCFS, PrefillFirst, SwapOut, TokenAccountant
-    >>> engine = simulated_engine("llama8b-a10", Scheduler(FCFS(), PrefillFirst(), SwapOut(), TokenAccountant()))
+    >>> from fastswitch.sched import FCFS, PrefillFirst, SwapOut
+    >>> engine = simulated_engine("llama8b-a10", Scheduler(FCFS(), PrefillFirst(), SwapOut()))
     >>> request = engine.submit(range(500), 20)
     >>> while engine.step():
     ...     pass

@@ -19,7 +19,6 @@ from fastswitch.sched import (
     PrefillFirst,
     Scheduler,
     SwapOut,
-    TokenAccountant,
     first_difference,
 )
 from tests.engine.simulator.small_bed import A_SECOND, SECOND_A_CALL, make_bed
@@ -32,8 +31,7 @@ def make_engine(policy, device_blocks, *, decision_s=0.0):
     clock = VirtualClock()
     swaps = VirtualInlineSwaps(clock, LinkCosts(SECOND_A_CALL, spec.layout, "per_block"), spec.layout.block_bytes)
     executor = RooflineExecutor(A_SECOND, clock, max_context=1000)
-    accountant = TokenAccountant() if isinstance(policy, FCFS) else policy
-    scheduler = ChargedScheduler(Scheduler(policy, PrefillFirst(), SwapOut(), accountant), clock, decision_s)
+    scheduler = ChargedScheduler(Scheduler(policy, PrefillFirst(), SwapOut()), clock, decision_s)
     return Engine(executor, scheduler, spec.manager(SYNCHRONOUS), swaps, clock=clock)
 
 

@@ -7,11 +7,11 @@ import pytest
 from fastswitch.engine.simulator import simulated_engine
 from fastswitch.engine.usage import UsageError
 from fastswitch.engine.workloads import synthetic_workload
-from fastswitch.sched import FCFS, PrefillFirst, PriorityTrace, RandomPriorities, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import FCFS, PrefillFirst, PriorityTrace, RandomPriorities, Scheduler, SwapOut
 
 
 def scheduler(ranker=None):
-    return Scheduler(ranker or FCFS(), PrefillFirst(), SwapOut(), TokenAccountant())
+    return Scheduler(ranker or FCFS(), PrefillFirst(), SwapOut())
 
 
 def test_the_example_in_its_docstring():

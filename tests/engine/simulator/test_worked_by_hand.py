@@ -16,7 +16,7 @@ from fastswitch.engine.clock import VirtualClock
 from fastswitch.engine.engine import Engine
 from fastswitch.engine.runs import RunSpec
 from fastswitch.engine.simulator import LinkCosts, RooflineExecutor, VirtualInlineSwaps, VirtualSwaps
-from fastswitch.sched import PrefillFirst, PriorityTrace, Recompute, Scheduler, SwapOut, TokenAccountant
+from fastswitch.sched import PrefillFirst, PriorityTrace, Recompute, Scheduler, SwapOut
 from tests.engine.simulator.small_bed import A_SECOND, COMPUTING, SECOND_A_CALL, make_bed
 
 SYNCHRONOUS = RunSpec("synchronous", "groups", "block_major", "per_block", False, False, "")
@@ -33,7 +33,7 @@ def make_engine(run, roofline=A_SECOND, *, link=SECOND_A_CALL, adaptive=None, co
     swaps = swaps_class(clock, LinkCosts(link, spec.layout, run.way or "per_run"), spec.layout.block_bytes)
     executor = RooflineExecutor(roofline, clock, max_context=1000)
     evictor = Recompute() if run.way is None else SwapOut()
-    scheduler = Scheduler(PriorityTrace(None), PrefillFirst(), evictor, TokenAccountant())
+    scheduler = Scheduler(PriorityTrace(None), PrefillFirst(), evictor)
     manager = spec.manager(run)
     return Engine(executor, scheduler, manager, swaps, clock=clock, adaptive=adaptive, copies_ahead=copies_ahead)
 
