@@ -129,7 +129,9 @@ def _pools(options: BenchOptions, layout: KVLayout, workload: Workload) -> tuple
         )
     host = 8 * device if options.host_tokens is None else options.host_tokens // layout.block_size
     if host < 1:
-        raise UsageError(f"--host-tokens {options.host_tokens} is less than one block of {layout.block_size} tokens")
+        raise UsageError(
+            f"--host-tokens {options.host_tokens} is less than one block: give at least its {layout.block_size} tokens"
+        )
     _check_memory(layout, device, host, on_gpu=options.device == "cuda")
     return device, host
 

@@ -12,7 +12,7 @@ import torch
 from fastswitch.engine.clock import RealClock
 from fastswitch.engine.environment import environment
 from fastswitch.engine.plot_costs import plot_costs
-from fastswitch.engine.usage import UsageError, check_writable
+from fastswitch.engine.usage import UsageError, check_distinct, check_writable
 from fastswitch.kernels import DIRECTIONS, TRANSFERS, CopyDirection, TransferCosts, transfer_costs, why_not
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def run_calibrate(*, device: str | None, json_path: Path | None, plot_path: Path
     from rich.console import Console
 
     chosen = _device(device)
+    check_distinct({"json": json_path, "plot": plot_path}, {})
     for path in (json_path, plot_path):
         check_writable(path)
     if plot_path is not None and plot_path.suffix.lower() != ".png":

@@ -192,6 +192,8 @@ class BenchOptions(ExperimentOptions):
             self.link == "emulated" or self.call_us is not None or self.link_gbps is not None
         ):
             raise UsageError("--device cuda has a real link: leave out --link emulated, --call-us and --link-gbps")
+        if self.link == "none" and (self.call_us is not None or self.link_gbps is not None):
+            raise UsageError("--link none emulates no link: leave out --call-us and --link-gbps")
 
     @property
     def emulates_link(self) -> bool:

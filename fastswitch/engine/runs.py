@@ -87,7 +87,7 @@ def choose_runs(
         why_not_here: why a row cannot be made, with the way out; None if it can.
 
     Raises:
-        UsageError: if a name is unknown, none is given, or one that is named needs what is not there.
+        UsageError: if a name is unknown or given twice, none is given, or one that is named needs what is not there.
     """
     if names is None:
         return [run for run in known.values() if why_not_here(run) is None]
@@ -95,7 +95,9 @@ def choose_runs(
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
         raise UsageError(f"unknown run {', '.join(unknown) or names!r}: known are {', '.join(known)}")
-    runs = [known[name] for name in dict.fromkeys(wanted)]
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"--runs must name each once, got {','.join(wanted)}")
+    runs = [known[name] for name in wanted]
     for run in runs:
         reason = why_not_here(run)
         if reason is not None:

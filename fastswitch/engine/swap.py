@@ -108,8 +108,11 @@ class SwapCoordinator:
         """Hand the job to its direction's thread; returns at once.
 
         Raises:
+            ValueError: if the job was submitted, and is not reported yet.
             RuntimeError: if that thread has ended, or a copy of it hangs.
         """
+        if job.job_id in self._flights or any(flight.submission.job is job for flight in self._hung):
+            raise ValueError(f"job {job.job_id} is under way: submit it once, and land it when landed() reports it")
         before = [flight for flight in (*self._flights.values(), *self._hung) if flight.submission.job in job.after]
         flight = Flight(self._copier.submission(job, self._streams.compute), before)
         self._lanes[job.direction].submit(flight)

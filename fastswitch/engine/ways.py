@@ -43,8 +43,9 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
         link: emulated; None where the link is real.
 
     Raises:
-        ValueError: if the way is unknown, cannot be taken on this device, or does not copy between these pools; or if
-            a transfer of one's own is to cross an emulated link.
+        ValueError: if the pools' blocks differ in more than their order, or the pools are one; if the way is unknown,
+            cannot be taken on this device, or does not copy between these pools; or if a transfer of one's own is to
+            cross an emulated link.
     """
     device, host = device_pool.layout, host_pool.layout
     # What is contiguous on the host `staged` would join into one copy again, over the edge where runs were cut.
@@ -52,6 +53,12 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
     if device.block_bytes != host.block_bytes:
         sizes = f"{device.block_bytes} on the device, {host.block_bytes} on the host"
         raise ValueError(f"blocks must have the same bytes: {sizes}")
+    for name in ("dtype", "num_layers", "block_size", "num_kv_heads", "head_dim"):
+        if getattr(device, name) != getattr(host, name):
+            values = f"{getattr(device, name)} on the device, {getattr(host, name)} on the host"
+            raise ValueError(f"blocks must have the same {name}: {values}")
+    if device_pool is host_pool:
+        raise ValueError("device and host need a pool each, got the same one twice")
     if not isinstance(transfer, str):
         if link is not None:
             raise ValueError("the emulated link knows the cost of named transfers only: leave out link")

@@ -96,13 +96,18 @@ class KVPool:
                 one shape, dtype and device; ``tensor[0]`` and ``tensor[1]`` contiguous.
 
         Raises:
-            ValueError: if there are none, or one has another shape, dtype or device, or is not contiguous.
+            ValueError: if there are none, or one has another shape, dtype or device, or is not contiguous; or two of
+                them, or the K and the V of one, are the same memory.
+            TypeError: if it is no list, or one is no tensor.
         """
-        if not tensors:
+        if isinstance(tensors, torch.Tensor):
+            raise TypeError(f"tensors must be a list, one per layer, got one of shape {list(tensors.shape)}: unbind it")
+        if not len(tensors):
             raise ValueError("tensors must not be empty")
         first = tensors[0]
         for layer, tensor in enumerate(tensors):
             _check_foreign(layer, tensor, first)
+        _check_apart(tensors)
         _, _, block_size, num_kv_heads, head_dim = first.shape
         dtype = str(first.dtype).removeprefix("torch.")
         layout = KVLayout(len(tensors), num_kv_heads, head_dim, block_size, dtype, "layer_major")
@@ -229,8 +234,10 @@ class KVPool:
 
 def _check_foreign(layer: int, tensor: torch.Tensor, first: torch.Tensor) -> None:
     """Refuse a foreign tensor that is not ``[2, num_blocks, ...]`` with contiguous halves, or unlike the first."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"what is given for layer {layer} must be a torch tensor, got {type(tensor).__name__}")
     shape = list(tensor.shape)
-    if len(shape) != 5 or shape[0] != 2:
+    if len(shape) != 5 or shape[0] != 2 or 0 in shape:
         wanted = "[2, num_blocks, block_size, num_kv_heads, head_dim]"
         raise ValueError(f"the tensor of layer {layer} must be {wanted}, got shape {shape}")
     mine = {"shape": shape, "dtype": tensor.dtype, "device": tensor.device}
@@ -238,7 +245,20 @@ def _check_foreign(layer: int, tensor: torch.Tensor, first: torch.Tensor) -> Non
         if mine[name] != expected:
             raise ValueError(f"the tensor of layer {layer} must have {name} {expected} as layer 0, got {mine[name]}")
     if not (tensor[0].is_contiguous() and tensor[1].is_contiguous()):
-        raise ValueError(f"the K and the V of layer {layer} must be contiguous, got strides {tensor.stride()}")
+        raise ValueError(
+            f"the K and the V of layer {layer} must be contiguous, got strides {tensor.stride()}: "
+            "fastswitch.kernels.copy_blocks takes caches in other orders"
+        )
+
+
+def _check_apart(tensors: Sequence[torch.Tensor]) -> None:
+    """Refuse memory that is given twice: a swap would write one layer over another."""
+    layer_at: dict[int, int] = {}
+    for layer, tensor in enumerate(tensors):
+        for side in tensor:
+            other = layer_at.setdefault(side.data_ptr(), layer)
+            if other != layer or tensor[0].data_ptr() == tensor[1].data_ptr():
+                raise ValueError(f"layers need a memory each, K and V too: those of {other} and {layer} are one")
 
 
 def _cuda_registrar(device: torch.device | str) -> CudaRegistrar:

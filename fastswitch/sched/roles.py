@@ -7,6 +7,7 @@ a victim, the packer who gets tokens this iteration, the accountant charges what
 from __future__ import annotations
 
 import enum
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,9 +68,11 @@ class Ranker(Protocol):
     comes or goes, and at no other time.
     """
 
+    @abstractmethod
     def order(self, requests: Sequence[RequestView]) -> list[RequestView]:
-        """The requests that have something to compute, best first."""
+        """The requests that have something to compute, best first: a list of all that are given, each once."""
 
+    @abstractmethod
     def may_preempt(self, challenger: RequestView, holder: RequestView) -> bool:
         """Whether ``challenger``, ranked better, may push ``holder`` out. Idle holders are not asked about."""
 
@@ -101,6 +104,7 @@ class Ranker(Protocol):
 class Evictor(Protocol):
     """What happens to a victim."""
 
+    @abstractmethod
     def choose(self, victim: RequestView, host_free: int, num_waiting: int) -> EvictionWay:
         """The way out for ``victim``.
 
@@ -114,6 +118,7 @@ class Evictor(Protocol):
 class Packer(Protocol):
     """Who gets tokens this iteration."""
 
+    @abstractmethod
     def pack(self, ready: Sequence[RequestView]) -> SchedulerOutput:
         """Tokens for the residents that hold room for them, given best first."""
 
@@ -145,5 +150,6 @@ class Accountant(Protocol):
         """Its turn is over, finished or cancelled; one that was cancelled need not have been admitted."""
         return
 
+    @abstractmethod
     def charge(self, request: RequestView, num_prefill_tokens: int, num_decode_tokens: int) -> None:
         """``request`` was given these tokens in an iteration that ran; recomputed tokens are not among them."""

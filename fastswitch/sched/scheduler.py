@@ -68,12 +68,23 @@ class Scheduler:
         return self.place_ranked(ranking, Insiders.of(ranking), room)
 
     def rank(self, requests: Iterable[RequestView]) -> Ranking:
-        """Put all unfinished requests in order. Holds while nobody comes, goes, starts to idle or changes rank."""
+        """Put all unfinished requests in order. Holds while nobody comes, goes, starts to idle or changes rank.
+
+        Raises:
+            ValueError: if the ranker's order is not of those that it was given, each once.
+        """
         everybody = list(requests)
         active = [request for request in everybody if request.idle_since is None]
         idle = [(-r.idle_since, r.request_id, r) for r in everybody if r.idle_since is not None]
         longest_idle_last = [request for *_, request in sorted(idle, key=itemgetter(0, 1))]
-        return Ranking.of(self.ranker.order(active), longest_idle_last)
+        ranking = Ranking.of(self.ranker.order(active), longest_idle_last)
+        if not len(ranking.order) == len(set(ranking.order)) == len(everybody):
+            name, num_ranked = type(self.ranker).__name__, len(ranking.active)
+            raise ValueError(
+                f"order() of {name} must give back each of {len(active)} requests once, got {num_ranked}, "
+                f"{len({request.request_id for request in ranking.active})} of them different"
+            )
+        return ranking
 
     def place_ranked(self, ranking: Ranking, insiders: Insiders, room: Room) -> Placement:
         """As ``place``, for who asks often: ``insiders`` holds while nobody's state changes."""

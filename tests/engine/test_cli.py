@@ -228,7 +228,7 @@ MISTAKES = {
         ["bench", "--device-tokens", "64"],
         "--device-tokens 64 holds 4 blocks of 16, the longest conversation (201 tokens) needs 13: give at least 208",
     ),
-    "host below one block": (["bench", "--host-tokens", "3"], "--host-tokens 3 is less than one block of 16 tokens"),
+    "host below one block": (["bench", "--host-tokens", "3"], "--host-tokens 3 is less than one block: give"),
     "beyond the positions": (
         ["bench", "--scale", "50"],
         "positions: lower --scale",
@@ -241,6 +241,16 @@ MISTAKES = {
         ["bench", "--json", "x.png", "--plot", "x.png"],
         "--json and --plot must be two files, got x.png twice",
     ),
+    "a costs table over its picture": (
+        ["calibrate", "--json", "x.png", "--plot", "x.png"],
+        "--json and --plot must be two files, got x.png twice",
+    ),
+    "no link, and its cost": (
+        ["bench", "--link", "none", "--call-us", "3"],
+        "--link none emulates no link: leave out --call-us and --link-gbps",
+    ),
+    "a run twice": (["bench", "--runs", "paper,paper"], "--runs must name each once, got paper,paper"),
+    "no setup of that name": (["reproduce", "--setups", "abacus"], "--setups must be MODEL-HARDWARE"),
     "a seed beyond all bounds": (
         ["bench", "--seed", "9" * 22],
         "--seed must be a number of at least 0 and at most 1e+09",

@@ -347,7 +347,7 @@ def test_coordinators_stall_is_the_time_in_wait(gated):
 
 @pytest.mark.parametrize("swaps_class", [SwapCoordinator, InlineSwaps])
 def test_pools_that_do_not_fit_are_refused(swaps_class):
-    device, _ = make_pools()
+    device, host = make_pools()
     wide = KVPool(KVLayout(2, 1, 4, 2, "float64"), 4)
     other_order = KVPool(KVLayout(2, 1, 2, 2, "float64", "layer_major"), 4)
     with pytest.raises(ValueError, match=r"^blocks must have the same bytes: 128 on the device, 256 on the host$"):
@@ -355,9 +355,17 @@ def test_pools_that_do_not_fit_are_refused(swaps_class):
     orders = "^per_block copies between pools of one order, got block_major and layer_major"
     with pytest.raises(ValueError, match=f"{orders}: use zero_copy, staged or chosen$"):
         swaps_class(device, other_order, transfer="per_block")
+    half = KVPool(KVLayout(4, 1, 2, 4, "float16"), 4)
+    narrow = KVPool(KVLayout(2, 2, 1, 2, "float64"), 4)
+    with pytest.raises(ValueError, match=r"^blocks must have the same dtype: float64 on the device, float16 on"):
+        swaps_class(device, half)
+    with pytest.raises(ValueError, match=r"^blocks must have the same num_kv_heads: 1 on the device, 2 on the host$"):
+        swaps_class(device, narrow)
+    with pytest.raises(ValueError, match=r"^device and host need a pool each, got the same one twice$"):
+        swaps_class(device, device)
     known = "per_block, per_run, batched, zero_copy, staged, chosen"
     with pytest.raises(ValueError, match=f"^unknown transfer 'magic': known are {known}$"):
-        swaps_class(device, device, transfer="magic")
+        swaps_class(device, host, transfer="magic")
 
 
 # The emulated link
@@ -411,3 +419,13 @@ def test_the_link_counts_the_calls_that_the_transfer_issues(order, way):
     count = way(pools[0].planes, pools[1].planes, runs)
     link = EmulatedLink(call_us=1e6, gbps=1.0)
     assert link.cost_s(way.__name__, runs, layout.pieces_per_block, layout.piece_bytes) == count.calls
+
+
+def test_a_job_that_is_under_way_is_not_submitted_again(swaps, gated):
+    gated.hold(0)
+    job = make_job(0, OUT)
+    future = swaps.submit(job)
+    with pytest.raises(ValueError, match=r"^job 0 is under way: submit it once"):
+        swaps.submit(job)
+    gated.gates[0].set()
+    future.result(PATIENCE_S)

@@ -182,7 +182,10 @@ def test_a_pool_has_at_least_one_block():
         ),
         (
             lambda t: [t[0].transpose(2, 3)],
-            "the K and the V of layer 0 must be contiguous, got strides (320, 64, 8, 16, 1)",
+            (
+                "the K and the V of layer 0 must be contiguous, got strides (320, 64, 8, 16, 1): "
+                "fastswitch.kernels.copy_blocks takes caches in other orders"
+            ),
         ),
     ],
 )
@@ -190,3 +193,29 @@ def test_wrap_refuses(change, message):
     with pytest.raises(ValueError) as caught:
         KVPool.wrap(change(foreign()))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.stack, "tensors must be a list, one per layer, got one of shape [3, 2, 5, 4, 2, 8]: unbind it"),
+        (lambda t: [t[0], None], "what is given for layer 1 must be a torch tensor, got NoneType"),
+    ],
+)
+def test_wrap_refuses_what_is_no_list_of_tensors(change, message):
+    with pytest.raises(TypeError) as caught:
+        KVPool.wrap(change(foreign()))
+    assert str(caught.value) == message
+
+
+def test_wrap_refuses_no_blocks():
+    with pytest.raises(ValueError, match=r"got shape \[2, 0, 4, 2, 8\]$"):
+        KVPool.wrap([each[:, :0] for each in foreign()])
+
+
+def test_wrap_refuses_memory_that_is_given_twice():
+    first, second, *_ = foreign()
+    with pytest.raises(ValueError, match=r"those of 0 and 2 are one$"):
+        KVPool.wrap([first, second, first])
+    with pytest.raises(ValueError, match=r"those of 0 and 0 are one$"):
+        KVPool.wrap([first[:1].expand(2, *first.shape[1:])])

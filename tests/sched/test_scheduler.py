@@ -9,6 +9,7 @@ from fastswitch.sched import (
     FCFS,
     EvictionWay,
     PrefillFirst,
+    Ranker,
     RequestState,
     Scheduler,
     SchedulerOutput,
@@ -46,6 +47,33 @@ def test_packer_is_obeyed():
     ready = [running(0, 1)]
     assert scheduler(packer=packer).pack(ready) == SchedulerOutput(())
     assert packer.asked is ready
+
+
+@pytest.mark.parametrize(
+    ("order", "got"),
+    [
+        (lambda ranked: [], "got 0, 0 of them different"),
+        (lambda ranked: ranked[:-1], "got 1, 1 of them different"),
+        (lambda ranked: ranked[:1] * 2, "got 2, 1 of them different"),
+        (lambda ranked: ranked * 2, "got 4, 2 of them different"),
+    ],
+)
+def test_an_order_that_is_not_of_all_is_refused(order, got):
+    class Partial(FCFS):
+        def order(self, requests):
+            return order(super().order(requests))
+
+    with pytest.raises(ValueError, match=rf"^order\(\) of Partial must give back each of 2 requests once, {got}$"):
+        scheduler(Partial()).place([running(0, 1), waiting(1, 1)], pools(1))
+
+
+def test_a_ranker_without_both_of_its_methods_cannot_be_made():
+    class Halved(Ranker):
+        def order(self, requests):
+            return list(requests)
+
+    with pytest.raises(TypeError, match="may_preempt"):
+        Halved()
 
 
 def test_requests_may_come_in_any_order_and_as_an_iterator():

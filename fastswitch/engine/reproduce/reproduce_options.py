@@ -51,7 +51,7 @@ class ReproduceOptions:
         if not self.setups:
             raise UsageError("--setups must name at least one, such as llama8b-a10")
         for name in self.setups:
-            find_setup(name)
+            find_setup(name, option="setups")
         if len(set(self.setups)) < len(self.setups):
             raise UsageError(f"--setups must name each once, got {','.join(self.setups)}")
         if self.workload != "synthetic" and not os.path.isfile(self.workload):  # noqa: PTH113 - for a name of any length

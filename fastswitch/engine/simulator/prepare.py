@@ -109,7 +109,7 @@ def _pools(options: SimulateOptions, setup: Setup, workload: Workload) -> tuple[
             f"{longest * size}, or lower --scale"
         )
     if host_tokens < size:
-        raise UsageError(f"--host-tokens {host_tokens} is less than one block of {size} tokens")
+        raise UsageError(f"--host-tokens {host_tokens} is less than one block: give at least its {size} tokens")
     return device_tokens // size, host_tokens // size
 
 

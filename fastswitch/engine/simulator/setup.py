@@ -87,8 +87,8 @@ class Setup:
         return asdict(self)
 
 
-def find_setup(name: str) -> Setup:
-    """The setup of that name, ``MODEL-HARDWARE``.
+def find_setup(name: str, option: str = "setup") -> Setup:
+    """The setup of that name, ``MODEL-HARDWARE``; ``option`` is what an error calls it by.
 
     >>> setup = find_setup("qwen32b-a100")
     >>> setup.device_tokens, setup.host_tokens, setup.frequency
@@ -100,7 +100,7 @@ def find_setup(name: str) -> Setup:
     model_name, _, hardware_name = name.rpartition("-")
     if model_name not in MODELS or hardware_name not in HARDWARE:
         raise UsageError(
-            f"--setup must be MODEL-HARDWARE with a model of {', '.join(MODELS)} and hardware of "
+            f"--{option} must be MODEL-HARDWARE with a model of {', '.join(MODELS)} and hardware of "
             f"{', '.join(HARDWARE)}, got {name!r}"
         )
     model, hardware = MODELS[model_name], HARDWARE[hardware_name]

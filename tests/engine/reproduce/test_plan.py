@@ -107,7 +107,7 @@ def test_the_command_of_a_case_makes_it():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"setups": ("gpt-a10",)}, "--setup must be MODEL-HARDWARE"),
+        ({"setups": ("gpt-a10",)}, "--setups must be MODEL-HARDWARE"),
         ({"setups": ()}, "--setups must name at least one, such as llama8b-a10"),
         ({"conversations": 0}, "--conversations must be a number of at least 1"),
         ({"workload": "nowhere.jsonl"}, "--workload must be synthetic or a file, no file is 'nowhere.jsonl'"),
