@@ -270,7 +270,10 @@ MISTAKES = {
             "--device-tokens at least 6256, or lower --scale"
         ),
     ),
-    "host below a block": ([*SETUP, "--host-tokens", "3"], "--host-tokens 3 is less than one block: give at least its 16 tokens"),
+    "host below a block": (
+        [*SETUP, "--host-tokens", "3"],
+        "--host-tokens 3 is less than one block: give at least its 16 tokens",
+    ),
     "unknown run": ([*SETUP, "--runs", "vllm"], "unknown run 'vllm': known are " + ", ".join(SIMULATED_RUNS)),
     "no run": ([*SETUP, "--runs", ","], "unknown run ',': known are " + ", ".join(SIMULATED_RUNS)),
     "unknown policy": ([*SETUP, "--policy", "lottery"], POLICY_UNKNOWN),
