@@ -45,7 +45,7 @@ class Copier:
 
     Args:
         device_pool: the device's memory.
-        host_pool: the host's; same bytes in a block.
+        host_pool: the host's; its blocks differ in their order at most.
         transfer: how bytes cross: a key of ``fastswitch.kernels.TRANSFERS``; ``"chosen"``, for each job the cheapest;
             or a `Transfer` of one's own.
         link: what a job costs on an emulated link; None where the link is real.

@@ -50,9 +50,6 @@ def way_of(transfer: str | Transfer, device_pool: KVPool, host_pool: KVPool, lin
     device, host = device_pool.layout, host_pool.layout
     # What is contiguous on the host `staged` would join into one copy again, over the edge where runs were cut.
     transfers = {**TRANSFERS, "staged": partial(staged, host_edge_every=host_pool.blocks_per_piece)}
-    if device.block_bytes != host.block_bytes:
-        sizes = f"{device.block_bytes} on the device, {host.block_bytes} on the host"
-        raise ValueError(f"blocks must have the same bytes: {sizes}")
     for name in ("dtype", "num_layers", "block_size", "num_kv_heads", "head_dim"):
         if getattr(device, name) != getattr(host, name):
             values = f"{getattr(device, name)} on the device, {getattr(host, name)} on the host"

@@ -44,6 +44,8 @@ class TokenAccountant(Accountant):
 def accountant_for(ranker: Ranker, accountant: Accountant | None) -> Accountant:
     """Who is told what was enacted: ``accountant``, or whom the ranker needs told if none is given.
 
+    That is the ranker, or one that it wraps (its attribute ``ranker``), if it charges; else a `TokenAccountant`.
+
     Raises:
         ValueError: if the ranker ranks by what was served, and a `TokenAccountant`, which tells nobody, is given.
 

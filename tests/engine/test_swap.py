@@ -350,7 +350,7 @@ def test_pools_that_do_not_fit_are_refused(swaps_class):
     device, host = make_pools()
     wide = KVPool(KVLayout(2, 1, 4, 2, "float64"), 4)
     other_order = KVPool(KVLayout(2, 1, 2, 2, "float64", "layer_major"), 4)
-    with pytest.raises(ValueError, match=r"^blocks must have the same bytes: 128 on the device, 256 on the host$"):
+    with pytest.raises(ValueError, match=r"^blocks must have the same head_dim: 2 on the device, 4 on the host$"):
         swaps_class(device, wide)
     orders = "^per_block copies between pools of one order, got block_major and layer_major"
     with pytest.raises(ValueError, match=f"{orders}: use zero_copy, staged or chosen$"):

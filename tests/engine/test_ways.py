@@ -143,8 +143,8 @@ def test_a_kernel_never_reaches_for_host_memory_that_is_not_page_locked():
     assert way_of("chosen", OnCuda(), pinned, fast_link)(OUT, SCATTERED)[0] == "zero_copy"
 
 
-def test_pools_of_other_bytes_are_refused():
+def test_pools_of_other_blocks_are_refused():
     other = KVLayout(4, 4, 32, 4, "float64")
-    message = "blocks must have the same bytes: 65536 on the device, 32768 on the host"
+    message = "blocks must have the same num_layers: 8 on the device, 4 on the host"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         way_of("chosen", *pools(BLOCKS, other), EmulatedLink(1.0, 1.0))

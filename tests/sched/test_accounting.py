@@ -74,9 +74,3 @@ def test_an_accountant_that_is_given_is_kept():
 def test_a_counter_that_would_leave_the_ranker_untold_is_refused(make):
     with pytest.raises(ValueError, match="^VTC ranks by what was served, .*: give no accountant$"):
         make()
-
-
-def test_a_policy_that_is_told_nothing_cannot_happen_by_leaving_something_out():
-    policy = PreemptiveVTC()
-    told(policy).charge(running(0, 1, client_id="a"), 10, 1)
-    assert policy.counters.value("a") > policy.counters.value("b")

@@ -110,7 +110,7 @@ def find_setup(name: str, option: str = "setup") -> Setup:
     )
     if device_tokens < 1:
         raise UsageError(
-            f"--setup {name}: the weights have {weight_bytes / 1e9:.0f} GB, {POOL_SHARE:.0%} of the device's memory "
+            f"--{option} {name}: the weights have {weight_bytes / 1e9:.0f} GB, {POOL_SHARE:.0%} of the device's memory "
             f"are {POOL_SHARE * hardware.memory_bytes / 1e9:.0f} GB: take a smaller model or a larger device"
         )
     frequency = 0.02 if model.num_parameters > LARGE_MODEL else 0.04
